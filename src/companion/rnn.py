@@ -21,7 +21,7 @@ Summation = Literal["blas", "ordered"]
 
 
 def _relu(z: Array) -> Array:
-    return np.maximum(z, np.zeros(1, dtype=z.dtype))
+    return np.asarray(np.maximum(z, np.zeros(1, dtype=z.dtype)))
 
 
 def _sigmoid(z: Array) -> Array:
@@ -269,7 +269,7 @@ def simulate(
 
 
 def _recurrent(rnn_or_W: RNN | Array) -> Array:
-    W = rnn_or_W.W if isinstance(rnn_or_W, RNN) else np.asarray(rnn_or_W)
+    W: Array = rnn_or_W.W if isinstance(rnn_or_W, RNN) else np.asarray(rnn_or_W)
     if W.ndim != 2 or W.shape[0] != W.shape[1]:
         raise ValueError(f"W has shape {W.shape}; it must be square, (n, n).")
     return W
@@ -294,7 +294,7 @@ def is_contractive(rnn: RNN | Array) -> bool:
     W = _recurrent(rnn)
     if W.dtype != object:
         return spectral_norm(W) < 1 - 10 * int(W.shape[0]) * eps_of(W)
-    A = np.eye(W.shape[0], dtype=int) - W.T @ W
+    A: Array = np.eye(W.shape[0], dtype=int) - W.T @ W
     for k in range(A.shape[0]):
         if A[k, k] <= 0:
             return False
