@@ -191,7 +191,7 @@ def ordered_matmul(a: Shaped[Array, "... n"], B: Shaped[Array, "n p"]) -> Shaped
     BLAS chooses its own order, which depends on the shape, so appending zeros can change the last
     bits of ``a @ B``. Here it cannot: that is what "equal bit for bit" is measured with.
     """
-    out = a[..., :1] * B[0]
+    out: Array = a[..., :1] * B[0]
     for j in range(1, B.shape[0]):
         out = out + a[..., j : j + 1] * B[j]
     return out
