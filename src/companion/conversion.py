@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from companion.dilation import minimal_scaling
+from companion.dilation import NotContractiveError, minimal_scaling
 from companion.equivalence import rescaled, state_bound, unitary_equivalent
 from companion.rnn import RNN, Array, eps_of, orthogonality_error, spectral_norm
 
@@ -117,11 +117,15 @@ def to_unitary(
         layer = RNN(layer.W, (layer.F / d).astype(layer.dtype), layer.b, layer.C, layer.h_init)
         d = np.ones(layer.n)
         if rescale and spectral_norm(layer) > 1:
-            d = minimal_scaling(layer.W)
-            layer = rescaled(layer, d)
+            scale = minimal_scaling(layer.W)
+            if spectral_norm(rescaled(layer, scale)) <= 1:
+                d, layer = scale, rescaled(layer, scale)
         start = initial_bound * float(d.max())
         try:
             layers.append(unitary_equivalent(layer, X, horizon=horizon, initial_bound=start))
+        except NotContractiveError as error:
+            hint = "" if rescale else " For a torch module that is rescale=True."
+            raise NotContractiveError(f"layer {index}: {error}{hint}") from None
         except (TypeError, ValueError) as error:
             raise type(error)(f"layer {index}: {error}") from None
         scales.append(d)
@@ -336,9 +340,6 @@ def _measured_difference(module: torch.nn.RNN, unitary: torch.nn.RNN, input_boun
     with torch.no_grad():
         y = module(inputs)[0]
         z = unitary(inputs)[0]
-    gap = float(
-        max(
-            (z[..., : module.hidden_size] - y).abs().max(), z[..., module.hidden_size :].abs().max()
-        )
-    )
-    return gap / max(float(y.abs().max()), np.finfo(np.float32).tiny)
+    n = module.hidden_size
+    gap = float(torch.cat([z[..., :n] - y, z[..., n:]], dim=-1).abs().max())
+    return gap / max(float(y.abs().max()), float(np.finfo(np.float32).tiny))

@@ -168,7 +168,7 @@ def state_bound(
     r0 = _checked_bound("initial_bound", initial_bound)
     W, F, b, h_init, eps = _float_parameters(rnn)
     slack = 1 + 10 * (rnn.n + rnn.m) * eps
-    lowest, highest = np.minimum(h_init, -r0), np.maximum(h_init, r0)
+    lowest, highest = np.minimum(h_init, -r0 * slack), np.maximum(h_init, r0 * slack)
 
     gain = spectral_norm(W) + 10 * rnn.n * eps
     push = float(np.linalg.norm(F, 2) * X + np.linalg.norm(b)) * slack
@@ -290,7 +290,6 @@ def unitary_equivalent(
     True
     """
     _require_relu(rnn, "theorem 1")
-    bound = state_bound(rnn, input_bound, horizon=horizon, initial_bound=initial_bound)
     scaled = rnn
     d = np.ones(rnn.n)
     if scale is not None:
@@ -301,6 +300,7 @@ def unitary_equivalent(
     U = orthogonal_dilation(scaled.W) if dilation is None else _checked_dilation(dilation, scaled)
     N, n = U.shape[0], rnn.n
     K = U[n:, :n]
+    bound = state_bound(rnn, input_bound, horizon=horizon, initial_bound=initial_bound)
     reach = bound.supremum(K.astype(np.float64) * d)
     # Twice the rounding of K h itself, so that the computed pre-activation is ≤ 0 as well.
     eps = _float_parameters(rnn)[-1]
