@@ -1,0 +1,149 @@
+"""The command line: `companion run`, `pages`, `convert`, `witness`, `certify`, `bench`.
+
+Exit codes: 0 done, 1 failed, 2 refused (nothing was started), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def _run(args: argparse.Namespace) -> int:
+    from companion import provenance, runs
+
+    root = provenance.checkout(args.root)
+    page = runs.load_page(root, args.notebook)
+    if args.help_parameters:
+        for p in page.parameters:
+            print(f"{p.name}: {p.type} = {p.default!r}\t{p.doc}; {p.allowed}")
+        return 0
+    given = runs.pairs(args.parameter)
+    given += runs.pairs_from_yaml(args.params) if args.params else []
+    folder, message = runs.perform(
+        page.run(given), root, args.out or root / "runs", force=args.force
+    )
+    again = "; --force runs it again" if message.startswith("skipped") else ""
+    print(f"{folder}: {message}{again}")
+    return 0
+
+
+def _pages(args: argparse.Namespace) -> int:
+    from companion import provenance, runs
+
+    root = provenance.checkout(args.root)
+    folder = root / "notebooks"
+    names = args.notebook or sorted(p.stem for p in folder.glob("*.md"))
+    pages = [runs.load_page(root, name) for name in names]
+    bad = 0
+    if not args.notebook:
+        for path in sorted(folder.glob("*.ipynb")):
+            if not path.with_suffix(".md").is_file():
+                bad += 1
+                print(f"{path.stem}: has no text notebooks/{path.stem}.md beside it")
+    for page in pages:
+        reasons = runs.stale(page, root)
+        if not reasons and not args.all:
+            print(f"{page.name}: skipped, fresh (same text, modules, pins and data)")
+            continue
+        print(
+            f"{page.name}: {'stale' if reasons else 'asked for'} ({'; '.join(reasons) or '--all'})"
+        )
+        if args.check:
+            bad += 1
+            continue
+        try:
+            print(f"{page.name}: executed in {runs.execute_page(page, root):.0f} s", flush=True)
+        except runs.Failed as error:
+            bad += 1
+            print(
+                f"companion pages: {error}; notebooks/{page.name}.ipynb is as it was",
+                file=sys.stderr,
+            )
+    return 1 if bad else 0
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from companion.conversion import convert_file
+
+    print(
+        convert_file(
+            args.source,
+            args.target,
+            args.input_bound,
+            nonlinearity=args.nonlinearity,
+            horizon=args.horizon,
+            overwrite=args.force,
+        )
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="companion", description="Rerun, execute and check the companion.", allow_abbrev=False
+    )
+    parser.add_argument("--root", type=Path, metavar="DIR", help="the checkout (default: this one)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser(
+        "run", help="run a notebook with other parameters", allow_abbrev=False
+    )
+    run.set_defaults(function=_run)
+    run.add_argument("notebook", metavar="NOTEBOOK", help="its name, or its path in notebooks/")
+    run.add_argument(
+        "-p", dest="parameter", action="append", default=[], metavar="NAME=VALUE", help="repeatable"
+    )
+    run.add_argument("--params", type=Path, metavar="FILE.yaml", help="lines of `name: value`")
+    run.add_argument("--out", type=Path, metavar="DIR", help="default: runs/ in the checkout")
+    run.add_argument("--force", action="store_true", help="run again what is done")
+    run.add_argument(
+        "--help-parameters", action="store_true", help="list them, and what is allowed"
+    )
+
+    pages = commands.add_parser(
+        "pages", help="execute the pages that are stale", allow_abbrev=False
+    )
+    pages.set_defaults(function=_pages)
+    pages.add_argument("notebook", nargs="*", metavar="NOTEBOOK", help="default: all of them")
+    pages.add_argument("--all", action="store_true", help="execute fresh ones too")
+    pages.add_argument(
+        "--check", action="store_true", help="execute nothing; exit 1 if any is stale"
+    )
+
+    convert = commands.add_parser(
+        "convert", help="turn a saved contractive torch RNN into a unitary one", allow_abbrev=False
+    )
+    convert.set_defaults(function=_convert)
+    convert.add_argument("source", type=Path, metavar="IN.safetensors")
+    convert.add_argument("target", type=Path, metavar="OUT.safetensors")
+    convert.add_argument(
+        "--input-bound", type=float, required=True, metavar="X", help="on the norm of each input"
+    )
+    convert.add_argument(
+        "--nonlinearity", choices=("relu", "tanh"), help="where the file's metadata lack it"
+    )
+    convert.add_argument("--horizon", type=int, metavar="T", help="equality for T steps only")
+    convert.add_argument("--force", action="store_true", help="replace OUT.safetensors")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.function(args))
+    except KeyboardInterrupt:
+        code, message = 130, "interrupted; nothing half-written is left"
+    except (ValueError, TypeError, FileNotFoundError) as error:  # refused, with what is allowed
+        code, message = 2, str(error)
+    except (RuntimeError, OSError) as error:
+        code, message = 1, str(error)
+    print(f"companion {args.command}: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

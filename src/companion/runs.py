@@ -1,0 +1,596 @@
+"""A notebook run: checked parameters, an isolated kernel, a record, an atomic output.
+
+Parameters stand in the cell tagged ``parameters``, one a line, typed, with a default, and a comment
+that ends in what is allowed (no ``=`` in it, which `papermill --help-notebook` cannot read)::
+
+    n: int = 4               # number of states, 1 to 64
+    norm: float = 0.9        # spectral norm of W, in (0, 1]
+    seed: int = 0            # seed of every draw, in [0, inf)
+    dtype: str = "float64"   # arithmetic, one of: float32, float64
+    plot: bool = True        # whether to draw
+
+Types are int, float, str and bool; an int or a float needs a range or
+choices. The lines are read, never evaluated. A notebook writes files into the folder that the
+environment variable ``COMPANION_RESULTS`` names. Files that it reads, such as published results,
+are declared in its header as ``companion: {data: [book/results/NAME.json]}``; they are part of
+its key.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import io
+import json
+import math
+import operator
+import os
+import re
+import secrets
+import shutil
+import sys
+import tokenize
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import yaml
+
+from companion import provenance
+from companion.provenance import Refused
+
+Value = int | float | str | bool
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+# One thread each: sums are then added in one order, whatever the number of cores.
+_ONE_THREAD = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM")
+KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+LANGUAGE = {"file_extension": ".py", "name": "python", "pygments_lexer": "ipython3"}
+
+
+class Failed(RuntimeError):
+    """A run or a page that started and did not end well; the command line exits with 1."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a parameters cell: name, type, default, meaning, and what is allowed."""
+
+    name: str
+    type: str
+    default: Value
+    doc: str
+    bounds: tuple[tuple[str, float], ...] = ()
+    choices: tuple[Value, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """The type and the range or choices, in words."""
+        if self.choices:
+            return f"one of {', '.join(map(str, self.choices))}"
+        if self.bounds:
+            (low, a), (high, b) = self.bounds
+            left, right = "[" if low == ">=" else "(", "]" if high == "<=" else ")"
+            return f"{self.type} in {left}{a}, {b}{right}"
+        return {"bool": "true or false", "str": "text of printable characters"}.get(
+            self.type, self.type
+        )
+
+    def read(self, text: str) -> Value:
+        """The value that ``text`` writes out, or `Refused` naming what is allowed."""
+        value: Value | None = None
+        if self.type == "bool":
+            value = {"true": True, "false": False}.get(text.lower())
+        elif self.type == "str":
+            value = text if text and text.isprintable() else None
+        elif self.type == "int":
+            # Python itself stops at 4300 digits, with a ValueError about something else
+            value = int(text) if re.fullmatch(r"[+-]?[0-9]{1,1000}", text) else None
+        elif re.fullmatch(_NUMBER, text, re.ASCII) and math.isfinite(float(text)):
+            value = float(text)
+        if (
+            value is None
+            or (self.choices and value not in self.choices)
+            or not all(_COMPARE[o](value, x) for o, x in self.bounds)
+        ):
+            shown = text if len(text) <= 60 else text[:57] + "…"
+            raise Refused(f"parameter {self.name} is {shown!r}; allowed: {self.allowed}.")
+        return value
+
+
+_HOW = "end it with `1 to 64`, `in (0, 1]`, `in [0, inf)` or `one of: a, b`"
+
+
+def _number(text: str) -> float:
+    return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
+
+
+def _parameter(line: ast.stmt, comment: str) -> Parameter:
+    """One parameter from its assignment and its comment; ValueError says what is wrong."""
+    if not (
+        isinstance(line, ast.AnnAssign)
+        and isinstance(line.target, ast.Name)
+        and isinstance(line.annotation, ast.Name)
+        and line.annotation.id in ("int", "float", "str", "bool")
+        and line.value is not None
+    ):
+        raise ValueError("it is not `name: type = default` with type int, float, str or bool")
+    name, kind = line.target.id, line.annotation.id
+    default = ast.literal_eval(line.value)
+    comment = comment.strip("# ")
+    bounds: tuple[tuple[str, float], ...] = ()
+    choices: tuple[Value, ...] = ()
+    if clause := re.search(r"\bone of: *(.+)$", comment):
+        words = clause[1].split(",")
+        choices = tuple(Parameter(name, kind, 0, "").read(word.strip()) for word in words)
+    elif clause := re.search(rf"\b({_NUMBER}) to ({_NUMBER})$", comment):
+        bounds = ((">=", _number(clause[1])), ("<=", _number(clause[2])))
+    elif clause := re.search(rf"\bin ([\[(])({_NUMBER}|-inf), *({_NUMBER}|inf)([\])])$", comment):
+        low, high = (">=" if clause[1] == "[" else ">"), ("<=" if clause[4] == "]" else "<")
+        bounds = ((low, _number(clause[2])), (high, _number(clause[3])))
+    doc = comment[: clause.start()].rstrip(" ,;:") if clause else comment
+    if re.search(r"[<>=]|one of|\bin [\[(]", doc):
+        raise ValueError(f"what its comment allows is not understood: {_HOW}")
+    if not doc:
+        raise ValueError("its comment does not say what it means")
+    if kind in ("int", "float") and not (bounds or choices):
+        raise ValueError(f"its comment lacks a range: {_HOW}")
+    if kind in ("str", "bool") and bounds:
+        raise ValueError(f"a {kind} takes choices, not a range")
+    found = type(default).__name__
+    if found != kind and not (kind == "float" and found == "int"):
+        raise ValueError(f"its default {default!r} is no {kind}")
+    parameter = Parameter(name, kind, default, doc, bounds, choices)
+    parameter.read(str(default))  # a default out of its own range is refused too
+    return parameter
+
+
+def parse_parameters(cell: str) -> tuple[Parameter, ...]:
+    """The parameters that a cell declares, by the convention at the top of this module.
+
+    Raises
+    ------
+    Refused : names the first line that does not follow it.
+    """
+    try:
+        body = ast.parse(cell).body
+        tokens = tokenize.generate_tokens(io.StringIO(cell).readline)
+        comments = {t.start[0]: t.string for t in tokens if t.type == tokenize.COMMENT}
+    except SyntaxError as error:
+        raise Refused(f"the parameters cell is not Python: {error}.") from error
+    found: dict[str, Parameter] = {}
+    for line in body:
+        try:
+            parameter = _parameter(line, comments.get(line.end_lineno or 0, ""))
+            if parameter.name in found:
+                raise ValueError("it stands there twice")
+        except ValueError as error:
+            shown = cell.splitlines()[line.lineno - 1].strip()
+            raise Refused(f"line `{shown}` of the parameters cell: {error}.") from error
+        found[parameter.name] = parameter
+    return tuple(found.values())
+
+
+@dataclass(frozen=True)
+class Page:
+    """A notebook's text, the hashes of what its outputs come from, and its parameters."""
+
+    name: str
+    text: str
+    parts: Mapping[str, str]
+    parameters: tuple[Parameter, ...]
+
+    def notebook(self) -> Any:
+        """A fresh notebook, without outputs, with cell ids that stay when other cells change."""
+        nb = jupytext.reads(self.text, fmt="md:myst")
+        seen: set[str] = set()
+        for cell in nb.cells:
+            name = provenance.digest(cell.cell_type + cell.source)[:8]
+            while name in seen:
+                name = provenance.digest(name)[:8]
+            seen.add(name)
+            cell.id = name
+        nb.metadata.pop("jupytext", None)
+        nb.nbformat_minor = max(nb.nbformat_minor, 5)
+        return nb
+
+    def run(self, given: Iterable[tuple[str, str]] = ()) -> Run:
+        """The run of this page with (name, text) pairs in place of defaults, all checked."""
+        known = {p.name: p for p in self.parameters}
+        values: dict[str, Value] = {}
+        for name, text in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise Refused(
+                    f"parameter {name[:60]!r} is unknown to {self.name};{hint} "
+                    f"allowed: {', '.join(known) or 'none'}."
+                )
+            if name in values:
+                raise Refused(f"parameter {name} is given twice.")
+            values[name] = known[name].read(text)
+        return Run(self, {p.name: values.get(p.name, p.default) for p in self.parameters})
+
+
+@dataclass(frozen=True)
+class Run:
+    """A page with a value for every parameter: what an output folder is named after."""
+
+    page: Page
+    parameters: Mapping[str, Value]
+
+    @property
+    def id(self) -> str:
+        """Hash of the notebook's text, modules, pins, data and all its parameters."""
+        return provenance.key(self.page.parts, self.parameters)
+
+
+def _notebook_path(root: Path, notebook: str) -> Path:
+    """The ``.md`` in ``notebooks/`` that a name or a path stands for."""
+    folder = root / "notebooks"
+    path = Path(notebook)
+    inside = len(path.parts) == 1 and not notebook.startswith(".")
+    for base in () if inside else (Path.cwd(), root):
+        inside = inside or (base / path).resolve().parent == folder.resolve()
+    name = path.stem if path.suffix in (".md", ".ipynb") else path.name
+    found = folder / f"{name}.md"
+    if not inside or not name.isprintable() or found.resolve().parent != folder.resolve():
+        raise Refused(f"notebook {notebook[:80]!r} is outside {folder}.")
+    if not found.is_file():
+        names = sorted(p.stem for p in folder.glob("*.md"))
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise Refused(f"no notebook {name[:80]!r};{hint} there are: {', '.join(names) or 'none'}.")
+    return found
+
+
+def load_page(root: Path, notebook: str) -> Page:
+    """Read a notebook by name or path, its parameters and its parts; nothing is run.
+
+    Raises
+    ------
+    Refused : no such notebook, one outside ``notebooks/``, or a malformed one (says where).
+    """
+    path = _notebook_path(root, notebook)
+    try:
+        text = provenance.file_bytes(path).decode()
+        nb = jupytext.reads(text, fmt="md:myst")
+        code = [cell for cell in nb.cells if cell.cell_type == "code"]
+        # lines for IPython (%magic, !shell) hold no import that could be followed
+        python = [re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", cell.source) for cell in code]
+        for source in python:
+            ast.parse(source)
+        tagged = [c.source for c in code if "parameters" in c.metadata.get("tags", [])]
+        if len(tagged) > 1:
+            raise Refused("more than one cell is tagged `parameters`.")
+        parameters = parse_parameters(tagged[0]) if tagged else ()
+        data = tuple(map(str, nb.metadata.get("companion", {}).get("data", ())))
+        for name in data:
+            if not (root / name).resolve().is_relative_to(root) or not (root / name).is_file():
+                raise Refused(f"its header names the data file {name!r}; no such file in {root}.")
+        parts = provenance.notebook_parts(text, "\n".join(python), root, data)
+    except (Refused, SyntaxError, UnicodeDecodeError) as error:
+        raise Refused(f"notebooks/{path.name}: {error}") from error
+    return Page(path.stem, text, parts, parameters)
+
+
+def pairs(items: Iterable[str]) -> list[tuple[str, str]]:
+    """(name, text) of each ``name=value``."""
+    out = []
+    for item in items:
+        name, equals, text = item.partition("=")
+        if not equals or not name.isidentifier():
+            raise Refused(f"-p {item[:60]!r} is malformed; allowed: -p name=value.")
+        out.append((name, text))
+    return out
+
+
+def pairs_from_yaml(path: Path) -> list[tuple[str, str]]:
+    """(name, text) of each line of a YAML mapping of scalars; no value is constructed from it."""
+    try:
+        data = path.read_bytes()
+        if len(data) > 1_000_000:
+            raise Refused(f"{path} has {len(data)} bytes; allowed: at most 1 000 000.")
+        node = yaml.compose(data.decode(), Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise Refused(
+            f"{path} cannot be read as YAML: {str(error) or 'nested too deeply'}."
+        ) from error
+    plain = [f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool")]
+    if not isinstance(node, yaml.MappingNode):
+        raise Refused(f"{path} is no mapping; allowed: lines of `name: value`.")
+    for name, value in node.value:
+        if not (isinstance(name, yaml.ScalarNode) and value.tag in plain):
+            line = value.start_mark.line + 1
+            raise Refused(f"{path}, line {line}: allowed: `name: value` with one number or text.")
+    return [(name.value, value.value) for name, value in node.value]
+
+
+def _execute(nb: Any, root: Path, results: Path, scratch: Path, label: str) -> Failed | None:
+    """Run a notebook's cells in place, in the interpreter that runs this and nothing of the user's.
+
+    The kernel starts in ``notebooks/``, imports the checkout's own package, uses one thread in
+    linear algebra, and writes only below the checkout. Returns the failure instead of raising it:
+    the notebook then holds the outputs up to it.
+    """
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.utils import run_sync
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    from tqdm import tqdm
+
+    source = str(root / "src")
+    environment = {
+        **os.environ,
+        **{f"{name}_NUM_THREADS": "1" for name in _ONE_THREAD},
+        "PYTHONPATH": os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH")))),
+        "PYTHONHASHSEED": "0",
+        "PYTHONSTARTUP": "",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # its warning would land in the outputs
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "MPLCONFIGDIR": str(root / ".cache" / "matplotlib"),  # the font cache, worth keeping
+        "NUMBA_CACHE_DIR": str(root / ".cache" / "numba"),
+        "IPYTHONDIR": str(scratch / "ipython"),
+        "JUPYTER_CONFIG_DIR": str(scratch / "config"),
+        "COMPANION_RESULTS": str(results),
+    }
+    manager = AsyncKernelManager(
+        kernel_name="python3",
+        # with no folders to look in it falls back on ipykernel's own spec: this interpreter
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
+        connection_file=str(scratch / "kernel.json"),
+    )
+    client = NotebookClient(
+        nb,
+        km=manager,
+        timeout=None,
+        record_timing=False,
+        coalesce_streams=True,
+        # ipykernel >= 7.3 warns about its TCP ports inside the first cell's output
+        extra_arguments=["--IPKernelApp.log_level=40", "--HistoryManager.hist_file=:memory:"],
+        resources={"metadata": {"path": str(root / "notebooks")}},
+    )
+    code = sum(cell.cell_type == "code" for cell in nb.cells)
+    bar = tqdm(total=code, desc=label, unit="cell", file=sys.stderr, disable=None)
+    index, failure = 0, ""
+    try:
+        with bar, client.setup_kernel(env=environment, cleanup_kc=True):
+            client.reset_execution_trackers()
+            try:
+                for index, cell in enumerate(nb.cells):
+                    client.execute_cell(cell, index)
+                    bar.update(cell.cell_type == "code")
+            except KeyboardInterrupt:
+                client.shutdown_kernel = "immediate"
+                raise
+    except CellExecutionError as error:
+        first = (error.evalue or "").strip().splitlines()
+        failure = ": ".join(filter(None, (error.ename, first[0][:300] if first else "")))
+    except DeadKernelError:
+        failure = "the kernel died (out of memory, or killed)"
+    finally:
+        if manager.has_kernel:  # interrupted while it was starting
+            run_sync(manager.shutdown_kernel)(now=True)
+    if not failure:
+        return None
+    number = sum(cell.cell_type == "code" for cell in nb.cells[: index + 1])
+    line = next((row.strip() for row in nb.cells[index].source.splitlines() if row.strip()), "")
+    return Failed(f"{label} failed in code cell {number} of {code} (`{line}`): {failure}")
+
+
+@contextmanager
+def _scratch(folder: Path, prefix: str) -> Iterator[Path]:
+    """A new folder that is gone afterwards, unless renamed, whatever happens but kill -9."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{prefix}{secrets.token_hex(4)}"  # not mkdtemp: that hides it from the group
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _stamp(nb: Any, stamp: Mapping[str, Any]) -> str:
+    """The notebook as text, with metadata that do not depend on who ran it where."""
+    nb.metadata.pop("papermill", None)
+    nb.metadata.update(kernelspec=KERNELSPEC, language_info=LANGUAGE)
+    nb.metadata["companion"] = {**nb.metadata.get("companion", {}), **stamp}
+    for cell in nb.cells:
+        noise = {"execution", "papermill"} | ({"tags"} if not cell.metadata.get("tags") else set())
+        for name in noise:
+            cell.metadata.pop(name, None)
+    text: str = nbformat.writes(nb)  # type: ignore[no-untyped-call]  # as nbformat leaves it
+    return text + "\n"
+
+
+def done(folder: Path) -> dict[str, Any] | None:
+    """The record of a complete run, or None."""
+    record = folder / "record.json"
+    found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
+    return found if isinstance(found, dict) and "error" not in found else None
+
+
+def perform(run: Run, root: Path, out: Path, *, force: bool = False) -> tuple[Path, str]:
+    """Run a notebook into ``out/NOTEBOOK/ID/``, all of it or nothing; a done one is left alone.
+
+    Parameters
+    ----------
+    run : from `Page.run`; its id names the folder.
+    root : the checkout whose package the kernel imports.
+    force : replace a complete run with the same id.
+
+    Returns
+    -------
+    folder, message : ``NOTEBOOK.ipynb``, ``record.json`` and ``results/`` lie in the folder; the
+        message says whether it ran, or why it was skipped.
+
+    Raises
+    ------
+    Failed : a cell failed (the partial notebook is kept in ``ID.failed/``), or the folder cannot be
+        written.
+    """
+    name, folder = run.page.name, out / run.page.name / run.id
+    try:
+        record = done(folder)
+        if record and not force:
+            return folder, f"skipped: ran at {record['finished']} on the same {_same(record)}"
+        with _scratch(folder.parent, f".{run.id}.") as work:
+            failure = _perform_in(work, run, root)
+            if failure:
+                kept = folder.with_name(f"{run.id}.failed")
+                shutil.rmtree(kept, ignore_errors=True)
+                work.rename(kept)
+                raise Failed(f"{failure}\nthe partial notebook is {kept / name}.ipynb")
+            if folder.exists() and (force or not done(folder)):
+                # Two renames: a kill between them leaves the old run beside, under a hidden name.
+                with _scratch(folder.parent, f".{run.id}.old.") as old:
+                    folder.rename(old / "run")
+                    work.rename(folder)
+            else:
+                try:
+                    work.rename(folder)
+                except OSError:
+                    if not done(folder):
+                        raise
+                    return folder, "skipped: another process finished the same run meanwhile"
+            shutil.rmtree(folder.with_name(f"{run.id}.failed"), ignore_errors=True)
+            return (
+                folder,
+                f"done in {json.loads((folder / 'record.json').read_text())['duration_s']} s",
+            )
+    except OSError as error:
+        raise Failed(
+            f"cannot write {error.filename or folder}: {error.strerror or error}."
+        ) from error
+
+
+def _same(record: Mapping[str, Any]) -> str:
+    kinds = sorted({part.split()[0] for part in record["parts"]} - {"module"})
+    return ", ".join([*kinds, "modules and parameters"])
+
+
+def _perform_in(work: Path, run: Run, root: Path) -> Failed | None:
+    """Fill a folder with the executed notebook, its results and its record."""
+    import papermill
+
+    nb = run.page.notebook()
+    nb.metadata.update(kernelspec=KERNELSPEC)
+    nb = papermill.execute_notebook(nb, None, dict(run.parameters), prepare_only=True)
+    results = work / "results"
+    results.mkdir()
+    start = datetime.now(UTC)
+    with _scratch(work, ".kernel.") as scratch:
+        failure = _execute(nb, root, results, scratch, run.page.name)
+    end = datetime.now(UTC)
+    record: dict[str, Any] = {
+        "notebook": run.page.name,
+        "id": run.id,
+        "parameters": dict(run.parameters),
+        "seeds": {name: v for name, v in run.parameters.items() if "seed" in name},
+        "parts": dict(run.page.parts),
+        "source_tree": provenance.source_tree_hash(root / "src" / provenance.PACKAGE),
+        **provenance.git_state(root),
+        "environment": provenance.environment(root),
+        "started": start.isoformat(timespec="seconds"),
+        "finished": end.isoformat(timespec="seconds"),
+        "duration_s": round((end - start).total_seconds(), 1),
+    }
+    if failure:
+        record["error"] = str(failure)
+    stamp = {"id": run.id, "parameters": dict(run.parameters)}
+    _write(work / f"{run.page.name}.ipynb", _stamp(nb, stamp))
+    _write(work / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    return failure
+
+
+def out_of_step(page: Page, nb: Any) -> str | None:
+    """The first cell in which an executed notebook differs from its text, or None."""
+    fresh = page.notebook()
+    if len(fresh.cells) != len(nb.cells):
+        return f"it has {len(nb.cells)} cells, the text {len(fresh.cells)}"
+    for i, (a, b) in enumerate(zip(fresh.cells, nb.cells, strict=True), 1):
+        if any(a[field] != b[field] for field in ("cell_type", "source", "metadata")):
+            return f"cell {i} differs from the text"
+    return None
+
+
+def stale(page: Page, root: Path) -> list[str]:
+    """Why the committed notebook of a page is not what its text and sources give; [] if it is."""
+    path = root / "notebooks" / f"{page.name}.ipynb"
+    if not path.is_file():
+        return ["never executed"]
+    try:
+        text = path.read_text(encoding="utf-8")
+        nb = nbformat.reads(text, as_version=4)  # type: ignore[no-untyped-call]  # as above
+    except (ValueError, nbformat.reader.NotJSONError) as error:
+        return [f"not a notebook ({error})"]
+    old = nb.metadata.get("companion", {}).get("parts")
+    if not isinstance(old, dict):
+        return ["it carries no key"]
+    changed = provenance.differences(old, page.parts)
+    step = out_of_step(page, nb)
+    return changed or ([step] if step else [])
+
+
+def execute_page(page: Page, root: Path) -> float:
+    """Execute a page at its defaults and put it in place of the committed notebook.
+
+    Returns
+    -------
+    seconds that it took.
+
+    Raises
+    ------
+    Failed : a cell failed; the committed notebook is as it was.
+    """
+    nb = page.notebook()
+    start = datetime.now(UTC)
+    cache = root / ".cache"
+    try:
+        with _scratch(cache, "page.") as scratch:
+            results = scratch / "results"  # a page's results are its outputs; files are for runs
+            results.mkdir()
+            failure = _execute(nb, root, results, scratch, page.name)
+        if failure:
+            raise failure
+        environment = provenance.environment(root)
+        seconds = round((datetime.now(UTC) - start).total_seconds(), 1)
+        stamp = {
+            "key": provenance.key(page.parts),
+            "parts": dict(page.parts),
+            "parameters": {p.name: p.default for p in page.parameters},
+            "source_tree": provenance.source_tree_hash(root / "src" / provenance.PACKAGE),
+            "date": start.date().isoformat(),
+            "duration_s": seconds,
+            "device": (environment["gpus"] or [environment["cpu"]])[0],
+            "python": environment["python"],
+            "platform": environment["platform"],
+        }
+        nb.metadata["jupytext"] = {"formats": "ipynb,md:myst"}
+        _write(root / "notebooks" / f"{page.name}.ipynb", _stamp(nb, stamp))
+    except OSError as error:
+        raise Failed(
+            f"cannot write {error.filename or cache}: {error.strerror or error}."
+        ) from error
+    return seconds
