@@ -195,14 +195,16 @@ def test_initial_states_beyond_the_bound_break_equality() -> None:
 
 
 def test_the_horizon_matters() -> None:
-    """One unit that accumulates, and a chain of 20: ‖W‖ = 1, and no bound holds for ever. What the
-    end of the chain holds grows for 20 steps, past the bias that suffices for 5."""
-    W = np.zeros((21, 21))
-    W[0, 0], W[1:, 1:] = 1.0, np.eye(20, k=-1)
-    chain = RNN(W, np.ones((21, 1)), np.ones(21), np.eye(21), np.zeros(21))
+    """‖W‖ = 1 and a unit that accumulates, so no bound holds for ever. A chain of 20 units feeds a
+    new unit, through 0.6·(its end) − 0.8·(a lone unit), more and more for 20 steps: past the bias
+    that suffices for 5."""
+    W = np.zeros((23, 23))
+    W[0, 0], W[1:21, 1:21] = 1.0, np.eye(20, k=-1)
+    W[22, 20], W[22, 21] = 0.8, 0.6
+    chain = RNN(W, np.ones((23, 1)), np.ones(23), np.eye(23), np.zeros(23))
     urnn = unitary_equivalent(chain, 1.0, horizon=5)
     x = np.ones((30, 1))
-    assert urnn.n == 22
+    assert urnn.n == 25
     assert compare(chain, urnn, x[:5]).agree
     assert not compare(chain, urnn, x).agree
     assert compare(chain, unitary_equivalent(chain, 1.0, horizon=30), x).agree

@@ -51,9 +51,14 @@ def _defect_svd(
     P, s, Qt = np.linalg.svd(W)
     tol = norm_tolerance(W)
     if s[0] > 1 + tol:
-        raise NotContractiveError(f"‖W‖₂ is {s[0]:.17g}, above 1. {scaling_advice(W)}")
+        raise NotContractiveError(
+            f"‖W‖₂ is {s[0]:.6g}, above 1 by {s[0] - 1:.2g}. {scaling_advice(W)}"
+        )
     below = s < 1 - tol
-    P, s, Qt = P[:, below], s[below], Qt[below]
+    # A pair (p, q) is known up to its sign. With Σq ≤ 0 every LAPACK gives the same one, and
+    # non-negative states push a new unit down rather than up.
+    sign = np.where(Qt[below].sum(axis=1) > 0, -1, 1).astype(W.dtype)
+    P, s, Qt = P[:, below] * sign, s[below], Qt[below] * sign[:, None]
     # (1 − s)(1 + s), not 1 − s²: the subtraction 1 − s is exact for s ≥ ½ (Sterbenz).
     return P, s, np.sqrt((1 - s) * (1 + s)), Qt
 
