@@ -89,11 +89,16 @@ def _imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[str
                 yield (str(arg.value), None) if known else (PACKAGE, "*")  # type: ignore[attr-defined]  # ``known`` says that it is a Constant
 
 
-def imported_modules(code: str, package: Path) -> dict[str, Path]:
-    """Companion modules that ``code`` imports, transitively, and their files.
+def imported_modules(code: str, package: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """Companion modules that ``code`` imports, transitively, and the names it takes from the top.
 
     ``from companion import X`` leads to the module from which ``companion/__init__.py`` imports X,
     so that a change elsewhere does not count. What cannot be resolved counts as every module.
+
+    Returns
+    -------
+    modules : module -> file.
+    names : X -> "module:name", where ``companion/__init__.py`` takes X from.
 
     Raises
     ------
@@ -110,6 +115,7 @@ def imported_modules(code: str, package: Path) -> dict[str, Path]:
         for alias in node.names
     }
     found: dict[str, Path] = {}
+    names: dict[str, str] = {}
     todo = list(_imports(ast.parse(code), "__main__", False))
     while todo:
         module, name = todo.pop()
@@ -122,6 +128,7 @@ def imported_modules(code: str, package: Path) -> dict[str, Path]:
         if module == PACKAGE:
             source = exports.get(name or "*")
             if source and source[0] and source[0].startswith(f"{PACKAGE}."):
+                names[name or ""] = ":".join((source[0], source[1]))
                 todo.append((source[0], source[1]))
                 continue
         path = _module_file(package, module)
@@ -129,13 +136,13 @@ def imported_modules(code: str, package: Path) -> dict[str, Path]:
             return {
                 ".".join((PACKAGE, *path.relative_to(package).with_suffix("").parts)): path
                 for path in sorted(package.rglob("*.py"))
-            }
+            }, {}
         if module not in found:
             found[module] = path
             todo += _imports(ast.parse(file_bytes(path)), module, path.name == "__init__.py")
             if (parent := module.rpartition(".")[0]) != PACKAGE:
                 todo.append((parent, None))
-    return dict(sorted(found.items()))
+    return found, names
 
 
 def notebook_parts(text: str, code: str, root: Path, data: tuple[str, ...] = ()) -> dict[str, str]:
@@ -150,10 +157,11 @@ def notebook_parts(text: str, code: str, root: Path, data: tuple[str, ...] = ())
     if not pins.is_file():
         raise Refused(f"{pins} is missing: it holds the pins that a page's key depends on.")
     lines = (line.partition("#")[0].strip() for line in file_bytes(pins).decode().splitlines())
-    modules = imported_modules(code, root / "src" / PACKAGE)
+    modules, names = imported_modules(code, root / "src" / PACKAGE)
     return {
         "text": digest(text),
         "pins": digest("\n".join(sorted(filter(None, lines)))),
+        **({"names": digest(json.dumps(names, sort_keys=True))} if names else {}),
         **{f"module {name}": digest(file_bytes(path)) for name, path in modules.items()},
         **{f"data {name}": digest(file_bytes(root / name)) for name in sorted(data)},
     }

@@ -265,6 +265,9 @@ def load_page(root: Path, notebook: str) -> Page:
     try:
         text = provenance.file_bytes(path).decode()
         nb = jupytext.reads(text, fmt="md:myst")
+    except Exception as error:  # of YAML, nbformat, jupytext or codecs, with no common base
+        raise Refused(f"notebooks/{path.name}: {error}") from error
+    try:
         code = [cell for cell in nb.cells if cell.cell_type == "code"]
         # lines for IPython (%magic, !shell) hold no import that could be followed
         python = [re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", cell.source) for cell in code]
@@ -274,12 +277,15 @@ def load_page(root: Path, notebook: str) -> Page:
         if len(tagged) > 1:
             raise Refused("more than one cell is tagged `parameters`.")
         parameters = parse_parameters(tagged[0]) if tagged else ()
-        data = tuple(map(str, nb.metadata.get("companion", {}).get("data", ())))
+        declared = nb.metadata.get("companion", {})
+        if not (isinstance(declared, dict) and isinstance(declared.get("data", []), list)):
+            raise Refused("its header's `companion` is not `{data: [FILE, …]}`.")
+        data = tuple(map(str, declared.get("data", ())))
         for name in data:
             if not (root / name).resolve().is_relative_to(root) or not (root / name).is_file():
                 raise Refused(f"its header names the data file {name!r}; no such file in {root}.")
         parts = provenance.notebook_parts(text, "\n".join(python), root, data)
-    except (Refused, SyntaxError, UnicodeDecodeError) as error:
+    except (Refused, SyntaxError) as error:
         raise Refused(f"notebooks/{path.name}: {error}") from error
     return Page(path.stem, text, parts, parameters)
 
