@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def _run(args: argparse.Namespace) -> int:
-    from companion import provenance, runs
+    from companion import parameters, provenance, runs
 
     root = provenance.checkout(args.root)
     page = runs.load_page(root, args.notebook)
@@ -20,8 +20,8 @@ def _run(args: argparse.Namespace) -> int:
         for p in page.parameters:
             print(f"{p.name}: {p.type} = {p.default!r}\t{p.doc}; {p.allowed}")
         return 0
-    given = runs.pairs(args.parameter)
-    given += runs.pairs_from_yaml(args.params) if args.params else []
+    given = parameters.pairs(args.parameter)
+    given += parameters.pairs_from_yaml(args.params) if args.params else []
     folder, message = runs.perform(
         page.run(given), root, args.out or root / "runs", force=args.force
     )

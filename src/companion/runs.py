@@ -1,36 +1,21 @@
 """A notebook run: checked parameters, an isolated kernel, a record, an atomic output.
 
-Parameters stand in the cell tagged ``parameters``, one a line, typed, with a default, and a comment
-that ends in what is allowed (no ``=`` in it, which `papermill --help-notebook` cannot read)::
-
-    n: int = 4               # number of states, 1 to 64
-    norm: float = 0.9        # spectral norm of W, in (0, 1]
-    seed: int = 0            # seed of every draw, in [0, inf)
-    dtype: str = "float64"   # arithmetic, one of: float32, float64
-    plot: bool = True        # whether to draw
-
-Types are int, float, str and bool; an int or a float needs a range or
-choices. The lines are read, never evaluated. A notebook writes files into the folder that the
-environment variable ``COMPANION_RESULTS`` names. Files that it reads, such as published results,
-are declared in its header as ``companion: {data: [book/results/NAME.json]}``; they are part of
-its key.
+A notebook writes files into the folder that the environment variable ``COMPANION_RESULTS`` names.
+Files that it reads, such as published results, are declared in its header as ``companion: {data:
+[book/results/NAME.json]}``; they are part of its key.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
-import io
 import json
-import math
-import operator
 import os
 import re
 import secrets
 import shutil
 import sys
-import tokenize
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,19 +24,11 @@ from typing import Any
 
 import jupytext
 import nbformat
-import yaml
 
 from companion import provenance
+from companion.parameters import Parameter, Value, parse_parameters
 from companion.provenance import Refused
 
-Value = int | float | str | bool
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 # One thread each: sums are then added in one order, whatever the number of cores.
 _ONE_THREAD = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM")
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -60,125 +37,6 @@ LANGUAGE = {"file_extension": ".py", "name": "python", "pygments_lexer": "ipytho
 
 class Failed(RuntimeError):
     """A run or a page that started and did not end well; the command line exits with 1."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One line of a parameters cell: name, type, default, meaning, and what is allowed."""
-
-    name: str
-    type: str
-    default: Value
-    doc: str
-    bounds: tuple[tuple[str, float], ...] = ()
-    choices: tuple[Value, ...] = ()
-
-    @property
-    def allowed(self) -> str:
-        """The type and the range or choices, in words."""
-        if self.choices:
-            return f"one of {', '.join(map(str, self.choices))}"
-        if self.bounds:
-            (low, a), (high, b) = self.bounds
-            left, right = "[" if low == ">=" else "(", "]" if high == "<=" else ")"
-            return f"{self.type} in {left}{a}, {b}{right}"
-        return {"bool": "true or false", "str": "text of printable characters"}.get(
-            self.type, self.type
-        )
-
-    def read(self, text: str) -> Value:
-        """The value that ``text`` writes out, or `Refused` naming what is allowed."""
-        value: Value | None = None
-        if self.type == "bool":
-            value = {"true": True, "false": False}.get(text.lower())
-        elif self.type == "str":
-            value = text if text and text.isprintable() else None
-        elif self.type == "int":
-            # Python itself stops at 4300 digits, with a ValueError about something else
-            value = int(text) if re.fullmatch(r"[+-]?[0-9]{1,1000}", text) else None
-        elif re.fullmatch(_NUMBER, text, re.ASCII) and math.isfinite(float(text)):
-            value = float(text)
-        if (
-            value is None
-            or (self.choices and value not in self.choices)
-            or not all(_COMPARE[o](value, x) for o, x in self.bounds)
-        ):
-            shown = text if len(text) <= 60 else text[:57] + "…"
-            raise Refused(f"parameter {self.name} is {shown!r}; allowed: {self.allowed}.")
-        return value
-
-
-_HOW = "end it with `1 to 64`, `in (0, 1]`, `in [0, inf)` or `one of: a, b`"
-
-
-def _number(text: str) -> float:
-    return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
-
-
-def _parameter(line: ast.stmt, comment: str) -> Parameter:
-    """One parameter from its assignment and its comment; ValueError says what is wrong."""
-    if not (
-        isinstance(line, ast.AnnAssign)
-        and isinstance(line.target, ast.Name)
-        and isinstance(line.annotation, ast.Name)
-        and line.annotation.id in ("int", "float", "str", "bool")
-        and line.value is not None
-    ):
-        raise ValueError("it is not `name: type = default` with type int, float, str or bool")
-    name, kind = line.target.id, line.annotation.id
-    default = ast.literal_eval(line.value)
-    comment = comment.strip("# ")
-    bounds: tuple[tuple[str, float], ...] = ()
-    choices: tuple[Value, ...] = ()
-    if clause := re.search(r"\bone of: *(.+)$", comment):
-        words = clause[1].split(",")
-        choices = tuple(Parameter(name, kind, 0, "").read(word.strip()) for word in words)
-    elif clause := re.search(rf"\b({_NUMBER}) to ({_NUMBER})$", comment):
-        bounds = ((">=", _number(clause[1])), ("<=", _number(clause[2])))
-    elif clause := re.search(rf"\bin ([\[(])({_NUMBER}|-inf), *({_NUMBER}|inf)([\])])$", comment):
-        low, high = (">=" if clause[1] == "[" else ">"), ("<=" if clause[4] == "]" else "<")
-        bounds = ((low, _number(clause[2])), (high, _number(clause[3])))
-    doc = comment[: clause.start()].rstrip(" ,;:") if clause else comment
-    if re.search(r"[<>=]|one of|\bin [\[(]", doc):
-        raise ValueError(f"what its comment allows is not understood: {_HOW}")
-    if not doc:
-        raise ValueError("its comment does not say what it means")
-    if kind in ("int", "float") and not (bounds or choices):
-        raise ValueError(f"its comment lacks a range: {_HOW}")
-    if kind in ("str", "bool") and bounds:
-        raise ValueError(f"a {kind} takes choices, not a range")
-    found = type(default).__name__
-    if found != kind and not (kind == "float" and found == "int"):
-        raise ValueError(f"its default {default!r} is no {kind}")
-    parameter = Parameter(name, kind, default, doc, bounds, choices)
-    parameter.read(str(default))  # a default out of its own range is refused too
-    return parameter
-
-
-def parse_parameters(cell: str) -> tuple[Parameter, ...]:
-    """The parameters that a cell declares, by the convention at the top of this module.
-
-    Raises
-    ------
-    Refused : names the first line that does not follow it.
-    """
-    try:
-        body = ast.parse(cell).body
-        tokens = tokenize.generate_tokens(io.StringIO(cell).readline)
-        comments = {t.start[0]: t.string for t in tokens if t.type == tokenize.COMMENT}
-    except SyntaxError as error:
-        raise Refused(f"the parameters cell is not Python: {error}.") from error
-    found: dict[str, Parameter] = {}
-    for line in body:
-        try:
-            parameter = _parameter(line, comments.get(line.end_lineno or 0, ""))
-            if parameter.name in found:
-                raise ValueError("it stands there twice")
-        except ValueError as error:
-            shown = cell.splitlines()[line.lineno - 1].strip()
-            raise Refused(f"line `{shown}` of the parameters cell: {error}.") from error
-        found[parameter.name] = parameter
-    return tuple(found.values())
 
 
 @dataclass(frozen=True)
@@ -290,38 +148,6 @@ def load_page(root: Path, notebook: str) -> Page:
     return Page(path.stem, text, parts, parameters)
 
 
-def pairs(items: Iterable[str]) -> list[tuple[str, str]]:
-    """(name, text) of each ``name=value``."""
-    out = []
-    for item in items:
-        name, equals, text = item.partition("=")
-        if not equals or not name.isidentifier():
-            raise Refused(f"-p {item[:60]!r} is malformed; allowed: -p name=value.")
-        out.append((name, text))
-    return out
-
-
-def pairs_from_yaml(path: Path) -> list[tuple[str, str]]:
-    """(name, text) of each line of a YAML mapping of scalars; no value is constructed from it."""
-    try:
-        data = path.read_bytes()
-        if len(data) > 1_000_000:
-            raise Refused(f"{path} has {len(data)} bytes; allowed: at most 1 000 000.")
-        node = yaml.compose(data.decode(), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise Refused(
-            f"{path} cannot be read as YAML: {str(error) or 'nested too deeply'}."
-        ) from error
-    plain = [f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool")]
-    if not isinstance(node, yaml.MappingNode):
-        raise Refused(f"{path} is no mapping; allowed: lines of `name: value`.")
-    for name, value in node.value:
-        if not (isinstance(name, yaml.ScalarNode) and value.tag in plain):
-            line = value.start_mark.line + 1
-            raise Refused(f"{path}, line {line}: allowed: `name: value` with one number or text.")
-    return [(name.value, value.value) for name, value in node.value]
-
-
 def _execute(nb: Any, root: Path, results: Path, scratch: Path, label: str) -> Failed | None:
     """Run a notebook's cells in place, in the interpreter that runs this and nothing of the user's.
 
@@ -430,10 +256,32 @@ def _stamp(nb: Any, stamp: Mapping[str, Any]) -> str:
     return text + "\n"
 
 
+def _execute_recorded(
+    run: Run, nb: Any, root: Path, results: Path, scratch: Path
+) -> tuple[dict[str, Any], Failed | None]:
+    """Execute ``nb`` in place; returns what it ran on and when, and the failure if any."""
+    record = {
+        "notebook": run.page.name,
+        "key": provenance.key(run.page.parts),
+        "parts": dict(run.page.parts),
+        "parameters": dict(run.parameters),
+        "source_tree": provenance.source_tree_hash(root / "src" / provenance.PACKAGE),
+        "environment": provenance.environment(root),
+    }
+    start = datetime.now(UTC)
+    failure = _execute(nb, root, results, scratch, run.page.name)
+    end = datetime.now(UTC)
+    times = {"started": start, "finished": end}
+    record |= {name: time.isoformat(timespec="seconds") for name, time in times.items()}
+    return record | {"duration_s": round((end - start).total_seconds(), 1)}, failure
+
+
 def done(folder: Path) -> dict[str, Any] | None:
     """The record of a complete run, or None."""
-    record = folder / "record.json"
-    found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
+    try:
+        found = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
     return found if isinstance(found, dict) and "error" not in found else None
 
 
@@ -456,15 +304,28 @@ def perform(run: Run, root: Path, out: Path, *, force: bool = False) -> tuple[Pa
     Failed : a cell failed (the partial notebook is kept in ``ID.failed/``), or the folder cannot be
         written.
     """
+    import papermill
+
     name, folder = run.page.name, out / run.page.name / run.id
+    kept = folder.with_name(f"{run.id}.failed")
     try:
-        record = done(folder)
-        if record and not force:
-            return folder, f"skipped: ran at {record['finished']} on the same {_same(record)}"
+        if (record := done(folder)) and not force:
+            why = "text, modules, pins, data and parameters are the same"
+            return folder, f"skipped: ran at {record['finished']}, and {why}"
         with _scratch(folder.parent, f".{run.id}.") as work:
-            failure = _perform_in(work, run, root)
+            (work / "results").mkdir()
+            nb = run.page.notebook()
+            nb.metadata["kernelspec"] = KERNELSPEC
+            nb = papermill.execute_notebook(nb, None, dict(run.parameters), prepare_only=True)
+            state = provenance.git_state(root)
+            with _scratch(work, ".kernel.") as scratch:
+                record, failure = _execute_recorded(run, nb, root, work / "results", scratch)
+            seeds = {name: value for name, value in run.parameters.items() if "seed" in name}
+            record = {"id": run.id, **record, **state, "seeds": seeds}
+            record |= {"error": str(failure)} if failure else {}
+            _write(work / f"{name}.ipynb", _stamp(nb, {"id": run.id, "key": record["key"]}))
+            _write(work / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
             if failure:
-                kept = folder.with_name(f"{run.id}.failed")
                 shutil.rmtree(kept, ignore_errors=True)
                 work.rename(kept)
                 raise Failed(f"{failure}\nthe partial notebook is {kept / name}.ipynb")
@@ -480,54 +341,14 @@ def perform(run: Run, root: Path, out: Path, *, force: bool = False) -> tuple[Pa
                     if not done(folder):
                         raise
                     return folder, "skipped: another process finished the same run meanwhile"
-            shutil.rmtree(folder.with_name(f"{run.id}.failed"), ignore_errors=True)
-            return (
-                folder,
-                f"done in {json.loads((folder / 'record.json').read_text())['duration_s']} s",
-            )
+            shutil.rmtree(kept, ignore_errors=True)
+            return folder, f"done in {record['duration_s']} s"
     except OSError as error:
-        raise Failed(
-            f"cannot write {error.filename or folder}: {error.strerror or error}."
-        ) from error
+        raise _unwritable(error, folder) from error
 
 
-def _same(record: Mapping[str, Any]) -> str:
-    kinds = sorted({part.split()[0] for part in record["parts"]} - {"module"})
-    return ", ".join([*kinds, "modules and parameters"])
-
-
-def _perform_in(work: Path, run: Run, root: Path) -> Failed | None:
-    """Fill a folder with the executed notebook, its results and its record."""
-    import papermill
-
-    nb = run.page.notebook()
-    nb.metadata.update(kernelspec=KERNELSPEC)
-    nb = papermill.execute_notebook(nb, None, dict(run.parameters), prepare_only=True)
-    results = work / "results"
-    results.mkdir()
-    start = datetime.now(UTC)
-    with _scratch(work, ".kernel.") as scratch:
-        failure = _execute(nb, root, results, scratch, run.page.name)
-    end = datetime.now(UTC)
-    record: dict[str, Any] = {
-        "notebook": run.page.name,
-        "id": run.id,
-        "parameters": dict(run.parameters),
-        "seeds": {name: v for name, v in run.parameters.items() if "seed" in name},
-        "parts": dict(run.page.parts),
-        "source_tree": provenance.source_tree_hash(root / "src" / provenance.PACKAGE),
-        **provenance.git_state(root),
-        "environment": provenance.environment(root),
-        "started": start.isoformat(timespec="seconds"),
-        "finished": end.isoformat(timespec="seconds"),
-        "duration_s": round((end - start).total_seconds(), 1),
-    }
-    if failure:
-        record["error"] = str(failure)
-    stamp = {"id": run.id, "parameters": dict(run.parameters)}
-    _write(work / f"{run.page.name}.ipynb", _stamp(nb, stamp))
-    _write(work / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    return failure
+def _unwritable(error: OSError, path: Path) -> Failed:
+    return Failed(f"cannot write {error.filename or path}: {error.strerror or error}.")
 
 
 def out_of_step(page: Page, nb: Any) -> str | None:
@@ -570,33 +391,16 @@ def execute_page(page: Page, root: Path) -> float:
     ------
     Failed : a cell failed; the committed notebook is as it was.
     """
-    nb = page.notebook()
-    start = datetime.now(UTC)
-    cache = root / ".cache"
+    nb, path = page.notebook(), root / "notebooks" / f"{page.name}.ipynb"
     try:
-        with _scratch(cache, "page.") as scratch:
+        with _scratch(root / ".cache", "page.") as scratch:
             results = scratch / "results"  # a page's results are its outputs; files are for runs
             results.mkdir()
-            failure = _execute(nb, root, results, scratch, page.name)
+            record, failure = _execute_recorded(page.run(), nb, root, results, scratch)
         if failure:
             raise failure
-        environment = provenance.environment(root)
-        seconds = round((datetime.now(UTC) - start).total_seconds(), 1)
-        stamp = {
-            "key": provenance.key(page.parts),
-            "parts": dict(page.parts),
-            "parameters": {p.name: p.default for p in page.parameters},
-            "source_tree": provenance.source_tree_hash(root / "src" / provenance.PACKAGE),
-            "date": start.date().isoformat(),
-            "duration_s": seconds,
-            "device": (environment["gpus"] or [environment["cpu"]])[0],
-            "python": environment["python"],
-            "platform": environment["platform"],
-        }
         nb.metadata["jupytext"] = {"formats": "ipynb,md:myst"}
-        _write(root / "notebooks" / f"{page.name}.ipynb", _stamp(nb, stamp))
+        _write(path, _stamp(nb, record))
     except OSError as error:
-        raise Failed(
-            f"cannot write {error.filename or cache}: {error.strerror or error}."
-        ) from error
-    return seconds
+        raise _unwritable(error, path) from error
+    return float(record["duration_s"])

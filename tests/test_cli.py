@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from companion import cli, runs
+
+PAGE = """---
+kernelspec:
+  display_name: Python 3 (ipykernel)
+  language: python
+  name: python3
+---
+
+```{code-cell} ipython3
+:tags: [parameters]
+n: int = 4  # states, 1 to 64
+```
+
+```{code-cell} ipython3
+print(n)
+assert n != 7, "seven"
+```
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "src/companion").mkdir(parents=True)
+    (tmp_path / "src/companion/__init__.py").touch()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks/demo.md").write_text(PAGE)
+    (tmp_path / "constraints.txt").touch()
+    return tmp_path
+
+
+def never(*_: object, **__: object) -> Any:
+    raise AssertionError("a kernel was started")
+
+
+def test_run_does_it_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--root", str(root), "run", "demo", "-p", "n=5"]
+    assert cli.main(command) == 0
+    assert ": done in" in capsys.readouterr().out
+    assert cli.main(command) == 0
+    said = capsys.readouterr().out
+    assert "skipped: ran at" in said
+    assert "--force" in said
+    assert cli.main([*command[:-1], "n=7"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("companion run: demo failed in code cell 3 of 3 (`print(n)`)")
+    assert ".failed/demo.ipynb" in error
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["dmo"], "no notebook 'dmo'; Did you mean demo?"),
+        (["../demo"], "outside"),
+        (["demo", "-p", "n=0"], "parameter n is '0'; allowed: int in [1, 64]"),
+        (["demo", "-p", "n=nan"], "allowed: int in [1, 64]"),
+        (["demo", "-p", "n="], "parameter n is ''"),
+        (["demo", "-p", "m=4"], "'m' is unknown to demo"),
+        (["demo", "-p", "n"], "malformed"),
+        (["demo", "-p", "n=4", "-p", "n=4"], "given twice"),
+        (["demo", "--params", "missing.yaml"], "missing.yaml cannot be read"),
+        (["demo", "--params", "p.yaml", "-p", "n=4"], "given twice"),
+        (["bad"], "line `n: int = 4` of the parameters cell: its comment"),
+        (["d\0"], "outside"),
+    ],
+)
+def test_bad_input_is_refused_before_a_kernel_starts(
+    root: Path,
+    args: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(runs, "_execute", never)
+    monkeypatch.chdir(root)
+    (root / "p.yaml").write_text("n: 4\n")
+    (root / "notebooks/bad.md").write_text(PAGE.replace("  # states, 1 to 64", ""))
+    assert cli.main(["--root", str(root), "run", *args]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("companion run: ")
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert not (root / "runs").exists()
+
+
+def test_parameters_are_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--root", str(root), "run", "demo", "--help-parameters"]) == 0
+    assert capsys.readouterr().out == "n: int = 4\tstates; int in [1, 64]\n"
+
+
+def test_pages_says_what_it_does_and_why(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pages(*args: str) -> tuple[int, str, str]:
+        code = cli.main(["--root", str(root), "pages", *args])
+        return code, *capsys.readouterr()
+
+    failing = root / "notebooks/failing.md"
+    failing.write_text(PAGE.replace("n != 7", "n == 7"))
+    code, said, error = pages()
+    assert code == 1
+    assert said.splitlines()[0] == "demo: stale (never executed)"
+    assert said.splitlines()[1].startswith("demo: executed in")
+    assert error.startswith("companion pages: failing failed in code cell 2 of 2 (`print(n)`): Ass")
+    assert not failing.with_suffix(".ipynb").exists()
+    failing.unlink()
+    assert pages("demo", "--all")[1].startswith("demo: asked for (--all)\ndemo: executed in")
+
+    monkeypatch.setattr(runs, "_execute", never)
+    fresh = (0, "demo: skipped, fresh (same text, modules, pins and data)\n", "")
+    assert pages() == pages("--check") == fresh
+    (root / "constraints.txt").write_text("numpy==1\n")
+    assert pages("--check") == (1, "demo: stale (pins changed)\n", "")
+    (root / "notebooks/demo.md").rename(root / "notebooks/other.md")
+    code, said, _ = pages("--check")
+    assert code == 1
+    assert said.startswith("demo: has no text notebooks/demo.md beside it\nother: stale")
+
+
+def test_elsewhere_than_in_a_checkout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--root", str(tmp_path), "pages"]) == 2
+    assert "is no checkout of the companion" in capsys.readouterr().err
+
+
+def test_convert_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "model.pt"
+    assert cli.main(["convert", str(source), "x.safetensors", "--input-bound", "3"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("companion convert: source is")
+    assert "safetensors" in error
+
+
+def test_convert_writes_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    module = torch.nn.RNN(2, 3, nonlinearity="relu", dtype=torch.float64)
+    with torch.no_grad():
+        module.weight_hh_l0.mul_(0.5 / torch.linalg.matrix_norm(module.weight_hh_l0, 2))
+    source, target = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    save_file(module.state_dict(), source)
+    command = ["convert", str(source), str(target), "--input-bound", "3"]
+    assert cli.main(command) == 2
+    assert "--nonlinearity" in capsys.readouterr().err
+    assert cli.main([*command, "--nonlinearity", "relu"]) == 0
+    assert "3 -> 6 states" in capsys.readouterr().out
+    assert target.is_file()
+
+
+@pytest.mark.parametrize("args", [[], ["unknown"], ["run"], ["convert", "a", "b"], ["pages", "-x"]])
+def test_usage_errors_exit_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(args)
+    assert "usage: companion" in capsys.readouterr().err
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom companion import cli\n"
+        "try: cli.main(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'nbclient', 'jupytext', 'papermill', 'numba'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
