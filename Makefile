@@ -1,7 +1,7 @@
 # One command a task; `make help` lists them. Needs Python 3.11 to 3.13, make and the package registries.
 
 PYTHON ?= python3
-# Passed to every `pip install`, e.g. PIP_FLAGS='--extra-index-url https://download.pytorch.org/whl/cpu'
+# Passed to every `pip install`: PIP_FLAGS='--extra-index-url URL' for an index of CPU builds
 PIP_FLAGS ?=
 # Passed to pytest, e.g. PYTEST_FLAGS='-k dilation -x'
 PYTEST_FLAGS ?=
