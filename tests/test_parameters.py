@@ -116,6 +116,13 @@ def test_bad_parameters_are_refused(item: str, message: str) -> None:
         PAGE.run(pairs([item]))
 
 
+def test_one_value_has_one_id() -> None:
+    page = Page("demo", "", {}, parse_parameters("x: float = 1  # a number, 0 to 1"))
+    ids = {page.run(given).id for given in ([], [("x", "1")], [("x", "1.0")], [("x", "10e-1")])}
+    assert len(ids) == 1
+    assert page.run([("x", "0.5")]).id not in ids
+
+
 def test_a_parameter_given_twice_is_refused() -> None:
     with pytest.raises(Refused, match="n is given twice"):
         PAGE.run(pairs(["n=4", "n=4"]))

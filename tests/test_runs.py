@@ -342,9 +342,9 @@ time.sleep(0 if Path("{flag}").exists() else 600)
 """
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_leaves_nothing_that_looks_complete(root: Path, signum: int) -> None:
-    flag, out = root / "flag", root / "runs/demo"
+    flag, out, killed = root / "flag", root / "runs/demo", signum == signal.SIGKILL
     write(root, "demo", SLOW.format(flag=flag))
     process = start(root, "run", "demo")
     pid = int(
@@ -358,8 +358,8 @@ def test_a_stopped_run_leaves_nothing_that_looks_complete(root: Path, signum: in
     )
     process.send_signal(signum)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == (130 if signum == signal.SIGINT else -signum), errors
-    assert not [p for p in out.iterdir() if signum == signal.SIGINT or not p.name.startswith(".")]
+    assert process.returncode == (-signum if killed else 130), errors
+    assert not [p for p in out.iterdir() if not killed or not p.name.startswith(".")]
     wait_for(lambda: not alive(pid))  # the kernel goes too
     flag.touch()
     folder, message = runs.perform(runs.load_page(root, "demo").run(), root, root / "runs")

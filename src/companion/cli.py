@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 refused (nothing was started), 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,6 +134,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     args = _parser().parse_args(argv)
+    # a batch system's or CI's way to stop a job cleans up as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return int(args.function(args))
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ import math
 import re
 import tokenize
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,8 @@ def _parameter(line: ast.stmt, comment: str) -> Parameter:
     if found != kind and not (kind == "float" and found == "int"):
         raise ValueError(f"its default {default!r} is no {kind}")
     parameter = Parameter(name, kind, default, doc, interval, choices)
-    parameter.read(str(default))  # a default out of its own range is refused too
-    return parameter
+    # a default out of its own range is refused too, and `float = 1` becomes 1.0
+    return replace(parameter, default=parameter.read(str(default)))
 
 
 def parse_parameters(cell: str) -> tuple[Parameter, ...]:

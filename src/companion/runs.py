@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -171,12 +172,18 @@ def _execute(nb: Any, root: Path, results: Path, scratch: Path, label: str) -> F
         "PYTHONSTARTUP": "",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # its warning would land in the outputs
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "MPLCONFIGDIR": str(root / ".cache" / "matplotlib"),  # the font cache, worth keeping
+        "MPLCONFIGDIR": str(root / ".cache" / "matplotlib"),  # the font cache is worth keeping
         "NUMBA_CACHE_DIR": str(root / ".cache" / "numba"),
         "IPYTHONDIR": str(scratch / "ipython"),
         "JUPYTER_CONFIG_DIR": str(scratch / "config"),
         "COMPANION_RESULTS": str(results),
     }
+    fonts = root / ".cache" / "matplotlib"
+    drawn = any(re.search(r"matplotlib|companion\.plotting", cell.source) for cell in nb.cells)
+    if drawn and not any(fonts.glob("fontlist-*")):
+        # where the kernel itself builds the cache, a notice may land in the outputs
+        build = [sys.executable, "-c", "import matplotlib.font_manager"]
+        subprocess.run(build, env=environment, capture_output=True, check=False)  # noqa: S603  # fixed
     manager = AsyncKernelManager(
         kernel_name="python3",
         # with no folders to look in it falls back on ipykernel's own spec: this interpreter
