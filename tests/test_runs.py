@@ -126,7 +126,7 @@ def test_names_and_paths_mean_the_same_page(root: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("header", "code", "message"),
     [
-        ("", "x = (", "demo.md: .*never closed"),
+        ("", "x = (", "demo.md: .*never closed .code cell 2, line 1"),
         ("companion: {data: [../secret]}", "", "no such file"),
         ("companion: {data: [missing.json]}", "", "no such file"),
         ("", "```\n\n```{code-cell}\n:tags: [parameters]\n1", "more than one cell"),

@@ -130,8 +130,8 @@ def load_page(root: Path, notebook: str) -> Page:
         code = [cell for cell in nb.cells if cell.cell_type == "code"]
         # lines for IPython (%magic, !shell) hold no import that could be followed
         python = [re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", cell.source) for cell in code]
-        for source in python:
-            ast.parse(source)
+        for number, source in enumerate(python, 1):
+            ast.parse(source, f"code cell {number}")
         tagged = [c.source for c in code if "parameters" in c.metadata.get("tags", [])]
         if len(tagged) > 1:
             raise Refused("more than one cell is tagged `parameters`.")
