@@ -36,6 +36,9 @@ export XDG_DATA_HOME := $(CACHE)/data
 PIP := env -u XDG_CACHE_HOME -u XDG_CONFIG_HOME -u XDG_DATA_HOME $(BIN)/python -m pip
 
 say = printf '\n== %s\n'
+# In a second make, which sees the pages that the first has just executed.
+site = if $(MAKE) -q $(BUILD)/.strict; then $(say) "site: skipped, nothing is newer than the last strict build"; \
+  else $(MAKE) --no-print-directory $(BUILD)/.strict; fi
 
 .PHONY: help env book execute test test-browser clean
 help: ## this list
@@ -57,7 +60,7 @@ $(ENV): pyproject.toml constraints.txt
 book: env ## the site; executes the pages whose sources changed
 	@$(say) "pages: execute what is stale"
 	@$(BIN)/companion pages
-	@$(MAKE) --no-print-directory $(BUILD)/.strict
+	@$(site)
 	@echo "$(CURDIR)/$(SITE)"
 
 execute: env ## execute every page again, then the site
@@ -91,13 +94,13 @@ test: env ## lint, types, pages against their sources, strict site, all tests
 	@$(BIN)/mypy
 	@$(say) "pages: pairs in step, none stale"
 	@$(BIN)/companion pages --check
-	@$(MAKE) --no-print-directory $(BUILD)/.strict
+	@$(site)
 	@$(say) "pytest: unit, property and doctests; notebooks executed again and compared; built site"
 	@$(BIN)/pytest -n 2 --dist loadscope --nbval --nbval-sanitize-with tests/nbval.cfg \
 	  src tests notebooks $(PYTEST_FLAGS)
 
 test-browser: env ## the built site in headless Chromium (needs one: CHROMIUM=path)
-	@$(MAKE) --no-print-directory $(BUILD)/.strict
+	@$(site)
 	@$(BIN)/pytest -m browser tests/browser $(PYTEST_FLAGS)
 
 clean: ## remove what make made, .venv and the caches included

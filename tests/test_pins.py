@@ -1,4 +1,4 @@
-"""One set of versions: pyproject.toml, constraints.txt, environment.yml, the workflows, what is here."""
+"""One set of versions: in pyproject.toml, the pins, environment.yml, the workflows, and here."""
 
 from __future__ import annotations
 

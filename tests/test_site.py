@@ -1,0 +1,196 @@
+"""The built site stands by itself: every link and anchor leads somewhere, and nothing is requested.
+
+`make test` builds it first; alone, this file wants an earlier `make book`.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = ROOT / "book/_build/html"
+
+# Attributes whose address a browser loads by itself, as against one that a reader follows.
+LOADED = {
+    ("audio", "src"),
+    ("embed", "src"),
+    ("iframe", "src"),
+    ("image", "href"),
+    ("img", "src"),
+    ("img", "srcset"),
+    ("input", "src"),
+    ("link", "href"),
+    ("object", "data"),
+    ("script", "src"),
+    ("source", "src"),
+    ("source", "srcset"),
+    ("use", "href"),
+    ("video", "poster"),
+    ("video", "src"),
+}
+FOLLOWED = {("a", "href"), ("area", "href"), ("form", "action")}
+CSS_ADDRESS = re.compile(r"""url\(\s*['"]?([^'")]+)|@import\s+['"]([^'"]+)""")
+
+
+class Page(HTMLParser):
+    """The addresses and the anchors of one page, and what scripts and styles stand in it."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.loaded: list[str] = []
+        self.followed: list[str] = []
+        self.anchors: set[str] = set()
+        self.inside: list[str] = []
+        self.styles: list[str] = []
+        self.classes: set[str] = set()
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.inside.append(tag)
+        self.classes.update(given.get("class", "").split())
+        self.anchors.update(given[name] for name in ("id", "name") if name in given)
+        self.styles.append(given.get("style", ""))
+        if tag == "link" and given.get("rel", "") in (
+            "canonical",
+            "index",
+            "next",
+            "prev",
+            "search",
+        ):
+            return  # named, never loaded
+        if tag == "meta" and given.get("http-equiv", "").lower() == "refresh":
+            self.followed.append(given["content"].partition("url=")[2])
+        for name, value in given.items():
+            if (tag, name) in LOADED and value:
+                self.loaded.append(value)
+            elif (tag, name) in FOLLOWED and value:
+                self.followed.append(value)
+
+    def handle_data(self, data: str) -> None:
+        if self.inside and self.inside[-1] == "style":
+            self.styles.append(data)
+
+
+def files(suffix: str) -> list[Path]:
+    found = sorted(SITE.rglob(f"*{suffix}"))
+    assert found, f"{SITE} holds no {suffix} files: `make book` builds it"
+    # the theme ships its own scaffolding as .html; it is never a page
+    return [p for p in found if "macros" not in p.name]
+
+
+@functools.cache
+def page(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def faults(path: Path) -> Iterator[str]:
+    """What is wrong with the addresses of one page."""
+    parsed = page(path)
+    in_styles = [a or b for text in parsed.styles for a, b in CSS_ADDRESS.findall(text)]
+    for address in [*parsed.loaded, *in_styles]:
+        if address.startswith("data:"):
+            continue
+        if urlsplit(address).scheme or address.startswith("//"):
+            yield f"loads {address}"
+        elif not (path.parent / unquote(urlsplit(address).path)).is_file():
+            yield f"loads {address}, which is missing"
+    for address in parsed.followed:
+        parts = urlsplit(address)
+        if parts.scheme in ("http", "https", "mailto"):
+            continue
+        if parts.scheme or parts.netloc or parts.path.startswith("/"):
+            yield f"links to {address}, which is neither in the site nor on the web"
+            continue
+        target = path.parent / unquote(parts.path) if parts.path else path
+        if not target.is_file():
+            yield f"links to {address}, which is missing"
+            continue
+        anchor = unquote(parts.fragment) if target.suffix == ".html" else ""
+        if anchor and anchor not in page(target.resolve()).anchors:
+            yield f"links to {address}, which has no such anchor"
+
+
+def test_no_link_is_broken_and_nothing_is_requested() -> None:
+    found = [f"{p.relative_to(SITE)} {f}" for p in files(".html") for f in faults(p.resolve())]
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_style_sheets_request_nothing() -> None:
+    found = []
+    for path in files(".css"):
+        for a, b in CSS_ADDRESS.findall(path.read_text(encoding="utf-8")):
+            address = a or b
+            if address.startswith(("data:", "#")):
+                continue
+            local = not urlsplit(address).scheme and not address.startswith("//")
+            if not local or not (path.parent / unquote(urlsplit(address).path)).is_file():
+                found.append(f"{path.relative_to(SITE)}: {address}")
+    assert not found, "\n".join(found)
+
+
+def contents() -> list[str]:
+    """Pages of the table of contents, chapters and parts alike."""
+
+    def names(node: object) -> Iterator[str]:
+        if isinstance(node, dict):
+            yield from (str(v) for k, v in node.items() if k in ("root", "file"))
+            for value in node.values():
+                yield from names(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from names(value)
+
+    return list(names(yaml.safe_load((ROOT / "book/_toc.yml").read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize("name", contents())
+def test_page_is_built_with_its_mathematics_typeset(name: str) -> None:
+    html = (SITE / f"{name}.html").read_text(encoding="utf-8")
+    assert "katex-error" not in page(SITE / f"{name}.html").classes
+    assert not re.search(r"\\\(|\\\[", re.sub(r"(?s)<(script|annotation|pre).*?</\1>", "", html))
+
+
+@pytest.mark.parametrize("name", [n for n in contents() if n.startswith("notebooks/")])
+def test_executed_page_leads_to_its_notebook_and_text(name: str) -> None:
+    links = page(SITE / f"{name}.html").followed
+    for suffix in (".ipynb", ".md"):
+        assert f"../_sources/{name}{suffix}" in links
+        assert (SITE / f"_sources/{name}{suffix}").read_bytes() == (
+            ROOT / f"{name}{suffix}"
+        ).read_bytes()
+
+
+def test_every_notebook_is_in_the_contents() -> None:
+    pages = {f"notebooks/{p.stem}" for p in (ROOT / "notebooks").glob("*.md")}
+    assert pages == {n for n in contents() if n.startswith("notebooks/")}
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ('<script src="https://cdn.example/x.js"></script>', "loads https"),
+        ('<img src="//cdn.example/x.png">', "loads //"),
+        ('<p style="background: url(http://example.org/x.png)">', "loads http"),
+        ('<link rel="stylesheet" href="gone.css">', "is missing"),
+        ('<a href="gone.html">', "is missing"),
+        ('<a href="#gone">', "no such anchor"),
+        ('<a href="/gone.html">', "neither in the site"),
+        ('<a href="https://example.org">', None),
+        ('<a href="#here" id="here">', None),
+    ],
+)
+def test_the_checker_sees_faults(tmp_path: Path, body: str, complaint: str | None) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(body, encoding="utf-8")
+    found = list(faults(path))
+    assert (not found) if complaint is None else (len(found) == 1 and complaint in found[0])
