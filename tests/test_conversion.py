@@ -40,7 +40,7 @@ def sequences(seed: int, bound: float, dtype: torch.dtype) -> torch.Tensor:
     bias=st.booleans(),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_outputs_states_and_gradients_agree(
     seed: int, n: int, layers: int, bias: bool, dtype: torch.dtype
 ) -> None:

@@ -154,7 +154,7 @@ def test_rational_contraction_refuses() -> None:
 
 
 @given(seed=seeds, n=st.integers(1, 6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_minimal_scaling_reaches_the_perron_root_of_positive_matrices(seed: int, n: int) -> None:
     W = np.random.default_rng(seed).uniform(0.1, 1.0, (n, n))
     d = minimal_scaling(W)
@@ -163,7 +163,7 @@ def test_minimal_scaling_reaches_the_perron_root_of_positive_matrices(seed: int,
 
 
 @given(seed=seeds, n=st.integers(2, 5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_minimal_scaling_is_a_minimum(seed: int, n: int) -> None:
     """No random move improves it by more than the smoothing leaves, log(n)/8192."""
     rng = np.random.default_rng(seed)
@@ -177,7 +177,6 @@ def test_minimal_scaling_is_a_minimum(seed: int, n: int) -> None:
 
 
 @given(seed=seeds, n=st.integers(2, 8), norm=st.sampled_from([0.1, 0.9, 0.9999]))
-@settings(deadline=None)
 def test_unit_norm_scaling_saves_a_state(seed: int, n: int, norm: float) -> None:
     W = np.random.default_rng(seed).standard_normal((n, n))
     W *= norm / np.linalg.norm(W, 2)

@@ -50,7 +50,6 @@ def inputs(seed: int, bound: float, T: int = 60, batch: int = 8, m: int = 2) -> 
 @given(
     seed=seeds, n=st.integers(1, 8), norm=st.sampled_from([0.0, 0.5, 0.99, 0.9999]), dtype=dtypes
 )
-@settings(deadline=None)
 def test_theorem_1(seed: int, n: int, norm: float, dtype: type) -> None:
     rnn = drawn(seed, n, norm, dtype)
     urnn = unitary_equivalent(rnn, input_bound=2.0)
@@ -69,7 +68,7 @@ def test_theorem_1(seed: int, n: int, norm: float, dtype: type) -> None:
 
 
 @given(seed=seeds, n=st.integers(1, 6), data=st.data())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_defect_rank_is_the_cost_and_norm_one_needs_a_horizon(
     seed: int, n: int, data: st.DataObject
 ) -> None:
@@ -93,7 +92,6 @@ def _needs_horizon(rnn: RNN) -> bool:
 
 
 @given(seed=seeds, n=st.integers(1, 6), norm=st.sampled_from([0.3, 0.99, 1.0, 1.3]), dtype=dtypes)
-@settings(deadline=None)
 def test_state_bound_holds(seed: int, n: int, norm: float, dtype: type) -> None:
     rnn = drawn(seed, n, norm, dtype)
     bound = state_bound(rnn, 1.5, horizon=60)
@@ -107,7 +105,6 @@ def test_state_bound_holds(seed: int, n: int, norm: float, dtype: type) -> None:
 
 
 @given(seed=seeds, n=st.integers(1, 5))
-@settings(deadline=None)
 def test_state_bound_covers_every_initial_state_it_is_asked_to(seed: int, n: int) -> None:
     rnn = drawn(seed, n, 0.9)
     bound = state_bound(rnn, 1.0, initial_bound=30.0)
@@ -283,7 +280,7 @@ def test_compare_refuses_networks_that_cannot_be_compared() -> None:
 
 
 @given(seed=seeds, n=st.integers(2, 6), norm=st.sampled_from([0.2, 0.9, 0.999]))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_one_state_saved_by_scaling(seed: int, n: int, norm: float) -> None:
     rnn = drawn(seed, n, norm)
     urnn = unitary_equivalent(rnn, 1.0, scale=unit_norm_scaling(rnn.W))
@@ -298,7 +295,7 @@ def test_one_state_saved_by_scaling(seed: int, n: int, norm: float) -> None:
 
 
 @given(seed=seeds)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_balance_makes_contractive_what_can_be(seed: int) -> None:
     rng = np.random.default_rng(seed)
     hidden = drawn(seed, 4, 0.8)

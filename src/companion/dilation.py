@@ -109,7 +109,7 @@ def orthogonal_dilation(W: Float[Array, "n n"]) -> Float[Array, "N N"]:
     Examples
     --------
     >>> orthogonal_dilation(np.array([[0.6]])).round(12).tolist()
-    [[0.6, 0.8], [0.8, -0.6]]
+    [[0.6, -0.8], [-0.8, -0.6]]
     """
     W = _checked(W)
     P, s, c, Qt = _defect_svd(W)
@@ -235,12 +235,12 @@ def scaling_advice(W: Float[Array, "n n"]) -> str:
     """One sentence: whether a diagonal scaling makes ‖DWD⁻¹‖₂ < 1."""
     radius = float(np.abs(np.linalg.eigvals(W)).max())
     if radius >= 1:
-        return f"Its spectral radius is {radius:.6g} ≥ 1, so no diagonal scaling helps."
+        return f"Its spectral radius is {radius:.4g} ≥ 1, so no diagonal scaling helps."
     d = minimal_scaling(W)
     least = spectral_norm(d[:, None] * W.astype(np.float64) / d)
     if least < 1:
-        return f"A diagonal scaling brings it down to {least:.6g}: see balance(rnn)."
-    return f"The best diagonal scaling found leaves {least:.6g}."
+        return f"A diagonal scaling brings it down to {least:.4g}: see balance(rnn)."
+    return f"The best diagonal scaling found leaves {least:.4g}."
 
 
 # Pairs (s, √(1 − s²)) over one denominator, so that products of W stay short fractions.
