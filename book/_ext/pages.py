@@ -22,13 +22,13 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 
 
 class Fold(nodes.Element):
-    """A code cell's source, open, in a fold that needs no script."""
+    """A code cell's source in a fold that needs no script."""
 
 
 class FoldCode(SphinxPostTransform):
-    """Wrap the source of every code cell that no tag (hide-input, …) has hidden already."""
+    """Fold the source of every code cell: closed where it is tagged hide-input, else open."""
 
-    default_priority = 200  # right after MyST-NB's own, at 199
+    default_priority = 198  # before MyST-NB's own, at 199, which then finds hide-input done
     formats = ("html",)
 
     def run(self, **_: Any) -> None:
@@ -38,13 +38,18 @@ class FoldCode(SphinxPostTransform):
                 continue
             source = cell.children[0]
             if isinstance(source, nodes.Element) and source.get("nb_element") == "cell_code_source":
-                fold = Fold()
+                if (hidden := cell.get("hide_mode")) == "all":
+                    continue
+                if hidden in ("input", "input+output"):
+                    cell["hide_mode"] = hidden.removeprefix("input").removeprefix("+")
+                fold = Fold(open=hidden not in ("input", "input+output"))
                 cell.replace(source, fold)
                 fold.append(source)
 
 
-def _open_fold(writer: Any, _: Fold) -> None:
-    writer.body.append('<details class="fold" open><summary>Code</summary>\n')
+def _open_fold(writer: Any, node: Fold) -> None:
+    state = " open" if node["open"] else ""
+    writer.body.append(f'<details class="fold"{state}><summary>Code</summary>\n')
 
 
 def _close_fold(writer: Any, _: Fold) -> None:

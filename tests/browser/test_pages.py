@@ -62,7 +62,7 @@ def test_page_opens_from_its_file(reader: tuple[Page, list[str]], name: str, wid
     page, trouble = reader
     page.set_viewport_size({"width": width, "height": 800})
     page.goto((SITE / name).as_uri(), wait_until="load")
-    assert page.locator("h1").first.is_visible()
+    assert page.locator("article h1").first.is_visible()
     assert page.locator(".katex-error").count() == 0
     for picture in page.locator("article img").all():
         assert picture.evaluate("i => i.complete && i.naturalWidth > 0")
