@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import functools
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -194,3 +197,32 @@ def test_the_checker_sees_faults(tmp_path: Path, body: str, complaint: str | Non
     path.write_text(body, encoding="utf-8")
     found = list(faults(path))
     assert (not found) if complaint is None else (len(found) == 1 and complaint in found[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{cite:p}`emami2019`", None),
+        ("{cite:p}`nobody1900`", "nobody1900"),
+        ("[a page](gone.md)", "gone.md"),
+        ("{prf:ref}`gone-theorem`", "gone-theorem"),
+    ],
+)
+def test_a_broken_reference_fails_the_strict_build(
+    tmp_path: Path, text: str, complaint: str | None
+) -> None:
+    """The site's own configuration, over one page."""
+    book = tmp_path / "book"
+    shutil.copytree(ROOT / "book", book, ignore=shutil.ignore_patterns("_build"))
+    (book / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\nchapters: [{file: book/references}]\n", encoding="utf-8"
+    )
+    (book / "index.md").write_text(f"# Page\n\n{text}\n", encoding="utf-8")
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "-W", "--keep-going"]
+    command += ["-n", "--config=book/_config.yml", "--toc=book/_toc.yml", "--path-output=book"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
+    said = done.stdout + done.stderr
+    assert (done.returncode == 0) == (complaint is None), said
+    assert complaint is None or complaint in said.lower()
