@@ -3,6 +3,13 @@
 Importing it costs NumPy and python-flint; torch and the rest load where they are used.
 """
 
+from companion.certify import (
+    Certificate,
+    CertificateError,
+    certify_equivalence,
+    certify_witness,
+    recheck,
+)
 from companion.converse import (
     NoClaimError,
     Witness,
@@ -41,12 +48,16 @@ from companion.rnn import (
 
 __all__ = [
     "RNN",
+    "Certificate",
+    "CertificateError",
     "Comparison",
     "NoClaimError",
     "NotContractiveError",
     "StateBound",
     "Witness",
     "balance",
+    "certify_equivalence",
+    "certify_witness",
     "compare",
     "convert_file",
     "defect_rank",
@@ -61,6 +72,7 @@ __all__ = [
     "orthogonality_error",
     "random_rnn",
     "rational_contraction",
+    "recheck",
     "similarity",
     "simulate",
     "spectral_norm",
