@@ -132,7 +132,8 @@ def certify_witness(
     else:
         raise CertificateError(f"no difference is visible at {MAX_BITS} bits of precision.")
     k, c, (t_low, t_high), (s_low, s_high) = found
-    gap = float_below(rational(max(s_low - t_high, t_low - s_high)))
+    apart = max(s_low - t_high, t_low - s_high)
+    gap = Fraction(float_below(rational(apart))) or Fraction(2) ** _exponent(apart)
     body = {
         "student": _network(student),
         "input": _encode(witness.input),
@@ -142,7 +143,7 @@ def certify_witness(
         "bits": bits,
         "teacher_interval": [_text(t_low), _text(t_high)],
         "student_interval": [_text(s_low), _text(s_high)],
-        "gap_above": _text(Fraction(gap)),
+        "gap_above": _text(gap),
     }
     return _checked("difference", body)
 
@@ -395,7 +396,9 @@ def _interval(low: Fraction, high: Fraction) -> str:
 
 
 def _exponent(value: Fraction) -> int:
-    return value.numerator.bit_length() - value.denominator.bit_length() - 1
+    """The largest e with 2^e ≤ value."""
+    e = value.numerator.bit_length() - value.denominator.bit_length()
+    return e if Fraction(2) ** e <= value else e - 1
 
 
 def _identity(n: int) -> fmpq_mat:
