@@ -1,8 +1,22 @@
 """Executable companion to "Input-Output Equivalence of Unitary and Contractive RNNs".
 
-Importing it costs NumPy alone; torch, flint and the rest load where they are used.
+Importing it costs NumPy and python-flint; torch and the rest load where they are used.
 """
 
+from companion.certify import (
+    Certificate,
+    CertificateError,
+    certify_equivalence,
+    certify_witness,
+    recheck,
+)
+from companion.converse import (
+    NoClaimError,
+    Witness,
+    find_witness,
+    memoryless_teacher,
+    near_miss,
+)
 from companion.conversion import convert_file, to_unitary
 from companion.dilation import (
     NotContractiveError,
@@ -34,21 +48,31 @@ from companion.rnn import (
 
 __all__ = [
     "RNN",
+    "Certificate",
+    "CertificateError",
     "Comparison",
+    "NoClaimError",
     "NotContractiveError",
     "StateBound",
+    "Witness",
     "balance",
+    "certify_equivalence",
+    "certify_witness",
     "compare",
     "convert_file",
     "defect_rank",
+    "find_witness",
     "halmos_dilation",
     "is_contractive",
     "is_unitary",
+    "memoryless_teacher",
     "minimal_scaling",
+    "near_miss",
     "orthogonal_dilation",
     "orthogonality_error",
     "random_rnn",
     "rational_contraction",
+    "recheck",
     "similarity",
     "simulate",
     "spectral_norm",
