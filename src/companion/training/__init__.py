@@ -1,0 +1,30 @@
+"""Many small recurrent students fitted at once, by one function with two back ends.
+
+`fit` is the way in; `students` says what is trained, `reference` how, and `cpu` does the same
+faster.
+"""
+
+from companion.training.loop import Fit, fit
+from companion.training.students import (
+    Options,
+    Sequences,
+    Student,
+    as_rnn,
+    assemble,
+    draw_batches,
+    initial_theta,
+    parameters,
+)
+
+__all__ = [
+    "Fit",
+    "Options",
+    "Sequences",
+    "Student",
+    "as_rnn",
+    "assemble",
+    "draw_batches",
+    "fit",
+    "initial_theta",
+    "parameters",
+]

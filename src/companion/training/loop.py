@@ -1,0 +1,369 @@
+"""`fit`: many small recurrent students trained in one call, on whatever computes them fastest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float, Int
+from tqdm import tqdm
+
+from companion.training.students import (
+    Engine,
+    Group,
+    Options,
+    Sequences,
+    State,
+    Student,
+    draw_batches,
+    initial_theta,
+)
+
+if TYPE_CHECKING:
+    import pyarrow
+
+Array = np.ndarray
+Backend = Literal["auto", "reference", "cpu"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What a fit came to; arrays have one row a student, one column a record.
+
+    Parameters
+    ----------
+    students, options : as given.
+    theta : the last Θ of each student (see `companion.training.students`); of one that diverged,
+        the last before.
+    updates : the numbers of updates after which there is a record.
+    train_loss : mean squared error over the batches since the record before.
+    r2 : for each held-out set, R² = 1 − MSE/mean(y²).
+    diverged : the update that could not be made because its loss or gradient was not finite, or −1.
+    where : for those that diverged, where the first inf or NaN arose; otherwise "".
+    backend : which computed it. seconds : wall time of this call, less when it was resumed.
+    """
+
+    students: tuple[Student, ...]
+    options: Options
+    theta: tuple[Float[Array, "rows columns"], ...] = field(repr=False)
+    updates: Int[Array, " records"] = field(repr=False)
+    train_loss: Float[Array, "students records"] = field(repr=False)
+    r2: dict[str, Float[Array, "students records"]] = field(repr=False)
+    diverged: Int[Array, " students"] = field(repr=False)
+    where: tuple[str, ...] = field(repr=False)
+    backend: str
+    seconds: float
+
+    def table(self) -> pyarrow.Table:
+        """One row for each student, record and held-out set; columns say what they hold."""
+        import pyarrow as pa
+
+        K, R = self.train_loss.shape
+        names = list(self.r2)
+        per_student: dict[str, Any] = {
+            key: [asdict(s)[key] for s in self.students]
+            for key in COLUMNS
+            if key in Student.__dataclass_fields__
+        }
+        per_student |= {"student": list(range(K)), "diverged": self.diverged, "where": self.where}
+        columns: dict[str, Array] = {
+            key: np.repeat(np.asarray(values), R * len(names))
+            for key, values in per_student.items()
+        }
+        columns["update"] = np.tile(np.repeat(self.updates, len(names)), K)
+        columns["train_loss"] = np.repeat(self.train_loss.ravel(), len(names))
+        columns["held_out"] = np.tile(np.array(names), K * R)
+        columns["r2"] = np.stack([self.r2[name] for name in names], -1).ravel()
+        arrays = [pa.array(columns[key]) for key in COLUMNS]
+        fields = [
+            pa.field(key, a.type, metadata={"description": text})
+            for a, (key, text) in zip(arrays, COLUMNS.items(), strict=True)
+        ]
+        return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+COLUMNS = {
+    "student": "number of the student in the fit",
+    "model": "rnn, urnn, contractive or lstm",
+    "hidden_units": "number of hidden units of the student",
+    "data": "number of the realisation of teacher and data",
+    "learning_rate": "of the optimiser, per update",
+    "initialisation": "of the recurrent matrix",
+    "seed": "of the initial weights",
+    "update": "number of updates made when this was recorded",
+    "train_loss": "mean squared error on the batches since the record before, units of y squared",
+    "held_out": "which held-out set r2 is measured on",
+    "r2": "1 - mean squared error / mean(y^2), not centred, no unit",
+    "diverged": "update whose gradient was not finite, where the student was frozen; -1: none",
+    "where": "where its first inf or NaN arose; empty: none",
+}
+
+
+def _backend(name: Backend) -> str:
+    if name not in get_args(Backend):
+        raise ValueError(f"backend is {name!r}; allowed: {', '.join(get_args(Backend))}.")
+    if name != "auto":
+        return name
+    return "cpu"
+
+
+def _engines(backend: str, dtype: str) -> tuple[Callable[[Group], Engine], int]:
+    """The constructor of a back end's engines, and how many students one of them takes."""
+    if backend == "cpu":
+        from companion.training.cpu import Cpu
+        from companion.training.lanes import LANES
+
+        packed: dict[Any, Any] = {}  # data in lanes, shared by groups on the same realisations
+        return lambda group: Cpu(group, packed), LANES
+    import torch
+
+    from companion.training.reference import Reference
+
+    return lambda group: Reference(group, getattr(torch, dtype)), 64
+
+
+def _groups(students: Sequence[Student], width: int) -> list[list[int]]:
+    """Students of one model and size together, at most ``width``, in as equal parts as can be."""
+    kinds: dict[tuple[str, int], list[int]] = {}
+    for i, s in enumerate(students):
+        kinds.setdefault((s.model, s.hidden_units), []).append(i)
+    parts = []
+    for members in kinds.values():
+        members.sort(key=lambda i: students[i].data)
+        parts += np.array_split(members, -(-len(members) // width))
+    # the longest first, so that no thread is left with one at the end
+    parts.sort(key=lambda part: -students[part[0]].gates * students[part[0]].hidden_units)
+    return [[int(i) for i in part] for part in parts]
+
+
+def _digest(*parts: Any) -> str:
+    """Name of a checkpoint: any change to what is trained, on what, or how gives another."""
+    h = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            h.update(f"{part.dtype}{part.shape}".encode())
+            h.update(np.ascontiguousarray(part).data)
+        else:
+            h.update(repr(part).encode())
+    return h.hexdigest()[:20]
+
+
+def _save(path: Path, **arrays: Any) -> None:
+    with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        try:
+            np.savez(file, **arrays)
+            file.flush()
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def fit(
+    students: Sequence[Student],
+    train: Sequences,
+    *,
+    updates: int,
+    batch: int = 10,
+    options: Options | None = None,
+    held_out: Mapping[str, Sequences] | None = None,
+    initial: Sequence[Float[Array, "rows columns"]] | None = None,
+    batches: Int[Array, "updates batch"] | None = None,
+    seed: int = 0,
+    record_every: int | None = None,
+    backend: Backend = "auto",
+    dtype: str = "float32",
+    threads: int | None = None,
+    checkpoint: Path | str | None = None,
+    progress: bool = False,
+) -> Fit:
+    """Train independent students, each on its realisation of the data, on the mean squared error.
+
+    Parameters
+    ----------
+    students : what to train; models and sizes may be mixed.
+    train : the training sequences of every realisation.
+    updates, batch : number of updates, and of sequences in each.
+    options : what the students share; by default Keras' Adam without clipping or output bias.
+    held_out : named sets that R² is recorded on, such as "validation" and "test". Nothing is chosen
+        by them here.
+    initial : Θ of each student (`assemble`, `initial_theta`); drawn from its seed by default.
+    batches : the sequences of each update, the same for all students, whose data differ anyway;
+        drawn from ``seed`` by default: each pass in a new order, a remainder left out.
+    record_every : updates between records; by default one pass over the data.
+    backend : "cpu" (numba) or "reference" (torch autograd); "auto" is "cpu".
+    dtype : "float32", or with the reference "float64".
+    threads : of the CPU back end; by default one for each processor this process may use.
+    checkpoint : a folder. At each record, each group of students is saved there, and a later call
+        with the same arguments goes on from there, to a result equal bit for bit.
+    progress : whether to show a progress bar.
+
+    Raises
+    ------
+    ValueError : for bad arguments, before any work is done.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> data = Sequences(rng.standard_normal((1, 20, 8, 2)), rng.standard_normal((1, 20, 8, 2)))
+    >>> students = [Student("rnn", 2), Student("urnn", 3)]
+    >>> result = fit(students, data, updates=4, held_out={"test": data}, backend="reference")
+    >>> result.r2["test"].shape, result.diverged.tolist()
+    ((2, 2), [-1, -1])
+    """
+    start, options = time.perf_counter(), options or Options()
+    held_out = dict(held_out or {})
+    backend_name = _backend(backend)
+    if dtype not in ("float32", "float64") or (dtype == "float64" and backend_name != "reference"):
+        raise ValueError(
+            f"dtype is {dtype!r} with backend {backend_name!r}; allowed: 'float32', and 'float64' "
+            "with backend='reference'."
+        )
+    R, S, _, m = train.x.shape
+    p = train.y.shape[-1]
+    if not students or updates < 0 or (record_every is not None and record_every < 1):
+        raise ValueError(
+            f"{len(students)} students, updates = {updates}, record_every = {record_every}; there "
+            "must be at least 1, 0 and 1."
+        )
+    for name, data in held_out.items():
+        if (data.x.shape[0], data.x.shape[-1], data.y.shape[-1]) != (R, m, p):
+            raise ValueError(
+                f"held_out[{name!r}] has x of shape {data.x.shape} and y of shape {data.y.shape}; "
+                f"as in train, there must be {R} realisations, {m} inputs and {p} outputs."
+            )
+    for i, s in enumerate(students):
+        if s.data >= R:
+            raise ValueError(f"student {i} is on realisation {s.data}; there are {R}, from 0.")
+    if batches is None:
+        batches = draw_batches(S, batch, updates, np.random.default_rng(seed))
+    batches = np.asarray(batches)
+    if (
+        batches.dtype.kind not in "iu"
+        or batches.ndim != 2
+        or len(batches) != updates
+        or (batches.size and not 0 <= batches.min() <= batches.max() < S)
+    ):
+        raise ValueError(
+            f"batches has dtype {batches.dtype} and shape {batches.shape}; it must hold integers "
+            f"from 0 to {S - 1}, one row for each of the {updates} updates."
+        )
+    if initial is not None and len(initial) != len(students):
+        raise ValueError(f"initial has {len(initial)} entries for {len(students)} students.")
+    thetas = [
+        np.asarray(initial_theta(s, m, p) if initial is None else initial[i], dtype=dtype)
+        for i, s in enumerate(students)
+    ]
+    for i, (s, theta) in enumerate(zip(students, thetas, strict=True)):
+        shape = (s.gates * s.hidden_units + p, s.hidden_units + m + 1)
+        if theta.shape != shape or not np.isfinite(theta).all():
+            raise ValueError(
+                f"initial[{i}] has shape {theta.shape}; a {s.model} of {s.hidden_units} units "
+                f"needs finite values of shape {shape}."
+            )
+        if theta[-p:, s.hidden_units : -1].any():
+            raise ValueError(f"initial[{i}] has entries under F, where no parameters are.")
+
+    record_every = record_every or max(1, S // batches.shape[1])
+    records = np.unique([*range(record_every, updates + 1, record_every), updates])
+    engine_of, width = _engines(backend_name, dtype)
+    folder = None if checkpoint is None else Path(checkpoint)
+    data_digest = ""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        data_digest = _digest(train.x, train.y, *(a for d in held_out.values() for a in (d.x, d.y)))
+    power = {name: data.power for name, data in held_out.items()}
+    bar = tqdm(total=updates * len(students), unit="update", disable=not progress, unit_scale=True)
+    lock, stop = threading.Lock(), threading.Event()
+
+    def run(members: list[int]) -> tuple[State, Array, dict[str, Array]]:
+        try:
+            return run_group(members)
+        except BaseException:
+            stop.set()  # the other groups end at their next record, saved
+            raise
+
+    def run_group(members: list[int]) -> tuple[State, Array, dict[str, Array]]:
+        group = Group(tuple(students[i] for i in members), options, train)
+        theta = np.stack([thetas[i] for i in members])
+        state = State(theta, theta * 0, theta * 0, np.full(len(members), -1))
+        loss = np.full((len(members), len(records)), np.nan)
+        r2 = {name: loss.copy() for name in held_out}
+        path, done = None, 0
+        if folder is not None:
+            what = (group.students, options, backend_name, list(held_out), records, batches, theta)
+            path = folder / f"{_digest(data_digest, *what)}.npz"
+        if path is not None and path.exists():
+            with np.load(path, allow_pickle=False) as saved:
+                names = ("theta", "mean", "square", "diverged")
+                state = State(**{name: saved[name] for name in names}, update=int(saved["update"]))
+                loss, r2 = saved["loss"], {name: saved[f"r2 {name}"] for name in held_out}
+            done = int(np.searchsorted(records, state.update, side="right"))
+            with lock:
+                bar.update(state.update * len(members))
+        engine = engine_of(group)
+        for column, last in list(enumerate(records))[done:]:
+            if stop.is_set():
+                break
+            made = int(last) - state.update
+            state, losses = engine.advance(state, batches[state.update : last])
+            loss[:, column] = losses.mean(1) if made else np.nan
+            for name, data in held_out.items():
+                error = engine.evaluate(state.theta, data)
+                r2[name][:, column] = 1 - error / power[name][group.data]
+            if path is not None:
+                arrays = {f"r2 {name}": values for name, values in r2.items()}
+                _save(path, loss=loss, **arrays, **vars(state))
+            with lock:
+                bar.update(made * len(members))
+        return state, loss, r2
+
+    groups = _groups(students, width)
+    # the GPU and torch's own threads are shared already
+    workers = 1 if backend_name != "cpu" else threads or len(os.sched_getaffinity(0))
+    with bar, ThreadPoolExecutor(workers) as pool:
+        try:
+            outcomes = list(pool.map(run, groups))
+        except BaseException:  # also an interrupt of this thread
+            stop.set()
+            raise
+
+    K = len(students)
+    final: list[Array] = [np.empty(0)] * K
+    train_loss = np.empty((K, len(records)))
+    r2 = {name: np.empty((K, len(records))) for name in held_out}
+    diverged, where = np.empty(K, dtype=np.int64), [""] * K
+    for members, (state, loss, scores) in zip(groups, outcomes, strict=True):
+        train_loss[members], diverged[members] = loss, state.diverged
+        for name, values in scores.items():
+            r2[name][members] = values
+        for i, theta in zip(members, state.theta, strict=True):
+            final[i] = theta
+            if diverged[i] >= 0:
+                from companion.training.reference import first_non_finite
+
+                index, s = batches[diverged[i]], students[i]
+                where[i] = first_non_finite(
+                    theta, train.x[s.data, index], train.y[s.data, index], s.gates
+                )
+    return Fit(
+        tuple(students),
+        options,
+        tuple(final),
+        records,
+        train_loss,
+        r2,
+        diverged,
+        tuple(where),
+        backend_name,
+        time.perf_counter() - start,
+    )

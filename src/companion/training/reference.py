@@ -1,0 +1,158 @@
+"""The reference back end: torch autograd, any float type, any device. The others are held to it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from companion.training.students import Group, Model, Sequences, State, parameters
+
+Array = np.ndarray
+Tensor = torch.Tensor
+
+
+def outputs(
+    theta: Float[Tensor, "k rows columns"], x: Float[Tensor, "k B T m"], p: int, gates: int
+) -> Float[Tensor, "k B T p"]:
+    """What k students answer to B sequences each."""
+    n = (theta.shape[1] - p) // gates
+    part = parameters(theta, n, p)
+    W_t, F_t, C_t = part["W"].mT, part["F"].mT, part["C"].mT
+    b, c = part["b"][:, None], part["c"][:, None]
+    h = cell = x.new_zeros(x.shape[0], x.shape[1], n)
+    y = []
+    for x_t in x.unbind(2):  # backward through indexing, x[:, :, t], costs 16 times as much
+        z = torch.baddbmm(b, h, W_t) + x_t @ F_t
+        if gates == 1:
+            h = torch.relu(z)
+        else:
+            i, f, g, o = z.chunk(4, dim=-1)
+            cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(cell)
+        y.append(torch.baddbmm(c, h, C_t))
+    return torch.stack(y, 2)
+
+
+def gradients(
+    theta: Float[Tensor, "k rows columns"],
+    x: Float[Tensor, "k B T m"],
+    y: Float[Tensor, "k B T p"],
+    gates: int,
+) -> tuple[Float[Tensor, " k"], Float[Tensor, "k rows columns"]]:
+    """Each student's mean squared error and its gradient in Θ (0 in the block that is always 0)."""
+    theta = theta.detach().requires_grad_()
+    loss = (outputs(theta, x, y.shape[-1], gates) - y).square().mean((1, 2, 3))
+    torch.autograd.backward(
+        loss.sum()
+    )  # students do not meet, so the gradient of the sum is each one's own
+    assert theta.grad is not None  # noqa: S101 # for the type checker
+    return loss.detach(), theta.grad
+
+
+def project(
+    theta: Float[Tensor, "k rows columns"], model: Model, n: int
+) -> Float[Tensor, "k rows columns"]:
+    """Θ with W = U diag(s) Vᵀ replaced by U Vᵀ (urnn) or by U diag(min(s, 1)) Vᵀ (contractive)."""
+    if model in ("rnn", "lstm"):
+        return theta
+    U, s, Vt = torch.linalg.svd(theta[:, :n, :n])
+    theta = theta.clone()
+    theta[:, :n, :n] = (U if model == "urnn" else U * s.clamp(max=1)[:, None, :]) @ Vt
+    return theta
+
+
+def first_non_finite(
+    theta: Float[Array, "rows columns"],
+    x: Float[Array, "B T m"],
+    y: Float[Array, "B T p"],
+    gates: int,
+) -> str:
+    """Where the first inf or NaN of a student on a batch arises, in words, in float32."""
+    at, x_, y_ = (torch.from_numpy(a.astype(np.float32))[None] for a in (theta, x, y))
+    estimate = outputs(at, x_, y.shape[-1], gates)[0]
+    wrong = (~torch.isfinite(estimate)).any(2).nonzero()
+    if len(wrong):
+        sequence, step = min(wrong.tolist(), key=lambda place: place[1])
+        return f"output at step {step} of sequence {sequence} of the batch"
+    loss, gradient = gradients(at, x_, y_, gates)
+    if not torch.isfinite(loss).all():
+        return "loss"
+    n = (theta.shape[0] - y.shape[-1]) // gates
+    bad = [
+        name
+        for name, g in parameters(gradient, n, y.shape[-1]).items()
+        if not torch.isfinite(g).all()
+    ]
+    return f"gradient of {', '.join(bad)}" if bad else "sum of squares of the gradient"
+
+
+class Reference:
+    """The engine over `gradients`: Adam or RMSprop and the projection, in plain torch."""
+
+    def __init__(self, group: Group, dtype: torch.dtype, device: str = "cpu") -> None:
+        self.group, self.dtype, self.device = group, dtype, device
+
+    def _tensor(self, a: Array) -> Tensor:
+        return torch.from_numpy(np.asarray(a)).to(self.device, self.dtype)
+
+    def _batch(self, data: Sequences, index: Int[Array, " B"]) -> tuple[Tensor, Tensor]:
+        realisation = np.array(self.group.data)[:, None]
+        return self._tensor(data.x[realisation, index]), self._tensor(data.y[realisation, index])
+
+    def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What the other engines on torch tensors replace."""
+        return gradients(theta, x, y, self.group.sizes[0])
+
+    def advance(
+        self, state: State, batches: Int[Array, "updates batch"]
+    ) -> tuple[State, Float[Array, "k updates"]]:
+        """The state after these batches, and the training loss of each."""
+        group, options, (_, n, _, p) = self.group, self.group.options, self.group.sizes
+        theta, mean, square = map(self._tensor, (state.theta, state.mean, state.square))
+        diverged = torch.from_numpy(state.diverged.copy()).to(self.device)
+        rate = self._tensor(np.array([s.learning_rate for s in group.students]))[:, None, None]
+        beta_1, beta_2 = options.decay
+        history = []
+        schedule = options.schedule(state.update, state.update + len(batches)).T
+        for update, (index, (alpha, epsilon)) in enumerate(
+            zip(batches, schedule, strict=True), start=state.update
+        ):
+            loss, g = self.gradient(theta, *self._batch(group.train, index))
+            if not options.output_bias:
+                g[:, -p:, -1] = 0
+            norm = g.square().sum((1, 2), keepdim=True).sqrt()
+            finite = torch.isfinite(norm[:, 0, 0]) & torch.isfinite(loss)
+            diverged[~finite & (diverged < 0)] = update
+            going = (diverged < 0)[:, None, None]
+            if options.clip is not None:
+                g = g * (options.clip / norm).clamp(max=1)
+            new_mean = beta_1 * mean + (1 - beta_1) * g
+            new_square = beta_2 * square + (1 - beta_2) * g * g
+            step = rate * alpha * new_mean / (new_square.sqrt() + epsilon)
+            theta = torch.where(going, theta - step, theta)
+            theta = torch.where(going, self.projected(theta, n), theta)
+            mean = torch.where(going, new_mean, mean)
+            square = torch.where(going, new_square, square)
+            history.append(loss)
+        at, m, v, frozen = (a.cpu().numpy() for a in (theta, mean, square, diverged))
+        losses = torch.stack(history, 1).cpu().numpy()
+        return State(at, m, v, frozen, state.update + len(batches)), losses
+
+    def projected(self, theta: Tensor, n: int) -> Tensor:
+        """What is projected after each update, and how."""
+        return project(theta, self.group.students[0].model, n)
+
+    def evaluate(
+        self, theta: Float[Array, "k rows columns"], held_out: Sequences
+    ) -> Float[Array, " k"]:
+        """The mean squared error of each student, a hundred sequences at a time."""
+        at, count = self._tensor(theta), held_out.x.shape[1]
+        total = at.new_zeros(len(at))
+        for first in range(0, count, 100):
+            index = np.arange(first, min(first + 100, count))
+            with torch.no_grad():
+                x, y = self._batch(held_out, index)
+                estimate = outputs(at, x, y.shape[-1], self.group.sizes[0])
+                total += (estimate - y).square().mean((1, 2, 3)) * (len(index) / count)
+        return np.asarray(total.cpu().numpy())

@@ -1,0 +1,280 @@
+"""What is trained: students, their data, the options of a fit, and the state of one.
+
+All parameters of a student are one matrix
+
+    Θ = [ W  F  b ]     W: (G n, n), F: (G n, m), b: (G n, 1),   G = 1, or 4 for an LSTM,
+        [ C  0  c ]     C: (p, n),   c: (p, 1) the output bias,
+
+so that one backward product serves state and output, and every optimiser is one elementwise rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from companion.rnn import RNN
+
+Array = np.ndarray
+Model = Literal["rnn", "urnn", "contractive", "lstm"]
+Initialisation = Literal["orthogonal", "identity", "glorot"]
+Optimiser = Literal["adam", "rmsprop"]
+Convention = Literal["keras", "torch"]
+Projection = Literal["newton-schulz", "svd"]
+
+
+def _one_of(name: str, value: Any, allowed: Any) -> None:
+    if value not in get_args(allowed):
+        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(get_args(allowed))}.")
+
+
+@dataclass(frozen=True)
+class Student:
+    """One network to train.
+
+    Parameters
+    ----------
+    model : "rnn", ReLU; "urnn", the same with W projected to the nearest orthogonal matrix after
+        each update; "contractive", with the singular values of W cut at 1 instead; or "lstm".
+    hidden_units : n.
+    data : which realisation of the data it is trained on.
+    learning_rate : of its optimiser.
+    initialisation : of W: "orthogonal" (Haar), "identity" (each gate's, for an LSTM) or "glorot".
+        F and C are Glorot uniform and biases 0, as in Keras, where an LSTM forgets with bias 1.
+    seed : of its initial weights.
+    """
+
+    model: Model
+    hidden_units: int
+    data: int = 0
+    learning_rate: float = 0.01
+    initialisation: Initialisation = "orthogonal"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("model", self.model, Model)
+        _one_of("initialisation", self.initialisation, Initialisation)
+        if self.hidden_units < 1 or self.data < 0 or self.seed < 0:
+            raise ValueError(
+                f"hidden_units is {self.hidden_units}, data {self.data}, seed {self.seed}; they "
+                "must be at least 1, 0 and 0."
+            )
+        if not 0 < self.learning_rate < np.inf:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive.")
+
+    @property
+    def gates(self) -> int:
+        """G, the number of rows of W for each unit."""
+        return 4 if self.model == "lstm" else 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all students of a fit share.
+
+    Parameters
+    ----------
+    optimiser, convention : "adam" or "rmsprop" with the constants and the place of ε of "keras"
+        (the original; Adam: α√(1−β₂ᵗ)/(1−β₁ᵗ) m/(√v + ε), ε = 1e-7; RMSprop: ρ = 0.9) or "torch"
+        (Adam: ε = 1e-8 added after the bias correction; RMSprop: ρ = 0.99).
+    clip : scale a student's gradient to this norm, over all its parameters, where it is longer.
+    output_bias : whether c is trained; otherwise it stays where it starts, at 0 unless given.
+    projection : "svd", or "newton-schulz", which is the same to rounding and faster, and falls back
+        on the SVD where it does not converge.
+    """
+
+    optimiser: Optimiser = "adam"
+    convention: Convention = "keras"
+    clip: float | None = None
+    output_bias: bool = False
+    projection: Projection = "newton-schulz"
+
+    def __post_init__(self) -> None:
+        _one_of("optimiser", self.optimiser, Optimiser)
+        _one_of("convention", self.convention, Convention)
+        _one_of("projection", self.projection, Projection)
+        if self.clip is not None and not 0 < self.clip < np.inf:
+            raise ValueError(f"clip is {self.clip}; it must be positive, or None.")
+
+    @property
+    def decay(self) -> tuple[float, float]:
+        """β₁ and β₂: m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g²; RMSprop is the case β₁ = 0."""
+        if self.optimiser == "adam":
+            return 0.9, 0.999
+        return 0.0, 0.9 if self.convention == "keras" else 0.99
+
+    def schedule(self, first: int, last: int) -> Float[Array, "2 updates"]:
+        """(αₜ, εₜ) of Θ ← Θ − rate αₜ m/(√v + εₜ) for updates t = first + 1 … last."""
+        epsilon = 1e-7 if self.convention == "keras" else 1e-8
+        t = np.arange(first + 1, last + 1)
+        if self.optimiser == "rmsprop":
+            return np.stack([np.ones(len(t)), np.full(len(t), epsilon)])
+        beta_1, beta_2 = self.decay
+        root = np.sqrt(1 - beta_2**t)
+        return np.stack(
+            [root / (1 - beta_1**t), epsilon * (root**0 if self.convention == "keras" else root)]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Inputs x, shape (R, S, T, m), and outputs y, shape (R, S, T, p), of R realisations."""
+
+    x: Float[Array, "R S T m"] = field(repr=False)
+    y: Float[Array, "R S T p"] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.x.ndim != 4 or self.y.ndim != 4 or self.x.shape[:3] != self.y.shape[:3]:
+            raise ValueError(
+                f"x has shape {self.x.shape} and y {self.y.shape}; they must be (R, S, T, m) and "
+                "(R, S, T, p): realisations, sequences, time steps, features."
+            )
+        for name in ("x", "y"):
+            a = getattr(self, name)
+            if a.dtype.kind != "f" or 0 in a.shape or not np.isfinite(a).all():
+                raise ValueError(
+                    f"{name} has dtype {a.dtype} and shape {a.shape}; it must hold finite floats "
+                    "and no size may be 0."
+                )
+
+    @classmethod
+    def stack(cls, pairs: Sequence[tuple[Array, Array]]) -> Sequences:
+        """From (x, y) of each realisation, shapes (S, T, m) and (S, T, p)."""
+        return cls(np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs]))
+
+    @property
+    def power(self) -> Float[Array, " R"]:
+        """mean(y²) of each realisation: the mean squared error of the answer 0."""
+        return np.asarray(np.mean(self.y**2, axis=(1, 2, 3), dtype=np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where the training of k students of one kind stands: all that a resumed run needs.
+
+    Parameters
+    ----------
+    theta, mean, square : Θ and the optimiser's m and v, shape (k, G n + p, n + m + 1).
+    diverged : for each student the update whose loss or gradient was not finite and so was not
+        made, after which it is frozen; −1 for the others.
+    update : the number of updates made.
+    """
+
+    theta: Float[Array, "k rows columns"]
+    mean: Float[Array, "k rows columns"]
+    square: Float[Array, "k rows columns"]
+    diverged: Int[Array, " k"]
+    update: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Students of one model and size, trained side by side."""
+
+    students: tuple[Student, ...]
+    options: Options
+    train: Sequences = field(repr=False)
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """G, n, m, p."""
+        return (
+            self.students[0].gates,
+            self.students[0].hidden_units,
+            self.train.x.shape[-1],
+            self.train.y.shape[-1],
+        )
+
+    @property
+    def data(self) -> list[int]:
+        """The realisation of each student."""
+        return [s.data for s in self.students]
+
+
+class Engine(Protocol):
+    """A back end that holds one group's data where it computes."""
+
+    def advance(
+        self, state: State, batches: Int[Array, "updates batch"]
+    ) -> tuple[State, Float[Array, "k updates"]]:
+        """The state after the updates on these batches, and the training loss of each."""
+
+    def evaluate(
+        self, theta: Float[Array, "k rows columns"], held_out: Sequences
+    ) -> Float[Array, " k"]:
+        """The mean squared error of each student on other data."""
+
+
+def parameters(theta: Any, n: int, p: int) -> dict[str, Any]:
+    """Views of W, F, b, C, c in Θ, an array or a tensor, shape (…, rows, columns).
+
+    Examples
+    --------
+    >>> parts = parameters(np.zeros((4 + 3, 4 + 2 + 1)), n=4, p=3)
+    >>> {name: part.shape for name, part in parts.items()}
+    {'W': (4, 4), 'F': (4, 2), 'b': (4,), 'C': (3, 4), 'c': (3,)}
+    """
+    top, bottom = theta[..., :-p, :], theta[..., -p:, :]
+    return {
+        "W": top[..., :n],
+        "F": top[..., n:-1],
+        "b": top[..., -1],
+        "C": bottom[..., :n],
+        "c": bottom[..., -1],
+    }
+
+
+def assemble(parts: dict[str, Array]) -> Float[Array, "rows columns"]:
+    """Θ from W, F, b, C and, if there is one, c."""
+    W, F, C = parts["W"], parts["F"], parts["C"]
+    theta = np.zeros((W.shape[0] + C.shape[0], W.shape[1] + F.shape[1] + 1))
+    for name, view in parameters(theta, W.shape[1], C.shape[0]).items():
+        view[...] = parts.get(name, 0.0)
+    return theta
+
+
+def as_rnn(theta: Float[Array, "rows columns"], n: int, p: int) -> tuple[RNN, Float[Array, " p"]]:
+    """The trained ReLU student as the project's RNN, and its output bias."""
+    parts = {name: part.astype(np.float64) for name, part in parameters(theta, n, p).items()}
+    return RNN(parts["W"], parts["F"], parts["b"], parts["C"], np.zeros(n)), parts["c"]
+
+
+def initial_theta(student: Student, m: int, p: int) -> Float[Array, "rows columns"]:
+    """The initial Θ of a student, drawn from its seed in float64."""
+    rng = np.random.default_rng(student.seed)
+    n, rows = student.hidden_units, student.gates * student.hidden_units
+
+    def glorot(outputs: int, inputs: int) -> Array:
+        limit = np.sqrt(6 / (inputs + outputs))
+        return rng.uniform(-limit, limit, (outputs, inputs))
+
+    F, C = glorot(rows, m), glorot(p, n)
+    if student.initialisation == "orthogonal":
+        Q, R = np.linalg.qr(rng.standard_normal((rows, n)))
+        W = Q * np.sign(np.diag(R))  # makes Q uniform on the orthogonal group
+    elif student.initialisation == "identity":
+        W = np.vstack([np.eye(n)] * student.gates)
+    else:
+        W = glorot(rows, n)
+    b = np.zeros(rows)
+    if student.model == "lstm":
+        b[n : 2 * n] = 1.0  # gates in the order input, forget, cell, output
+    return assemble({"W": W, "F": F, "b": b, "C": C})
+
+
+def draw_batches(
+    sequences: int, batch: int, updates: int, rng: np.random.Generator
+) -> Int[Array, "updates batch"]:
+    """Each pass over the data in a new random order, cut into batches; a remainder is left out."""
+    if not 1 <= batch <= sequences:
+        raise ValueError(f"batch is {batch}; it must be from 1 to {sequences}, the sequences.")
+    per_pass = sequences // batch
+    passes = [
+        rng.permutation(sequences)[: per_pass * batch].reshape(per_pass, batch)
+        for _ in range(-(-updates // per_pass))
+    ]
+    return np.concatenate([np.empty((0, batch), dtype=np.int64), *passes])[:updates]

@@ -1,0 +1,188 @@
+"""`fit`: mixed students in one call, divergence, records, resume, refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import companion.training.loop as module
+from companion.training import Options, Sequences, Student, assemble, fit, initial_theta
+
+M, P, T, SEQUENCES = 2, 1, 30, 24
+
+
+def some_data(seed: int, sequences: int = SEQUENCES) -> Sequences:
+    """Two realisations of an easy task: a running difference of the inputs."""
+    x = np.random.default_rng(seed).standard_normal((2, sequences, T, M)).astype(np.float32)
+    return Sequences(x, x[..., :1] - 0.5 * x[..., 1:])
+
+
+TRAIN, TEST = some_data(0), some_data(1, 9)
+MIXED = [
+    Student("rnn", 3),
+    Student("urnn", 4, data=1),
+    Student("rnn", 3, data=1, seed=1),
+    Student("contractive", 4),
+    Student("lstm", 2),
+]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_a_mixed_fit_learns_and_keeps_its_order(backend: Any) -> None:
+    result = fit(MIXED, TRAIN, updates=120, batch=6, held_out={"test": TEST}, backend=backend)
+    assert result.students == tuple(MIXED)
+    assert result.updates.tolist() == list(range(4, 121, 4))
+    assert [len(t) for t in result.theta] == [4, 5, 4, 5, 9]
+    assert (result.train_loss[:, -1] < 0.5 * result.train_loss[:, 0]).all()
+    assert (result.r2["test"][:, -1] > 0.4).all()
+    again = fit(MIXED, TRAIN, updates=120, batch=6, held_out={"test": TEST}, backend=backend)
+    np.testing.assert_array_equal(again.r2["test"], result.r2["test"])
+
+
+def test_a_student_does_not_depend_on_those_beside_it() -> None:
+    arguments: dict[str, Any] = {"updates": 120, "batch": 6, "backend": "cpu"}
+    many = [*MIXED, *(Student("urnn", 4, seed=s, data=s % 2) for s in range(1, 20))]
+    together = fit(many, TRAIN, **arguments, threads=2)
+    for i in (0, 1, 4, 7, 23):
+        alone = fit(many[i : i + 1], TRAIN, **arguments)
+        np.testing.assert_array_equal(alone.theta[0], together.theta[i])
+
+
+def test_backends_agree() -> None:
+    results = [
+        fit(MIXED, TRAIN, updates=8, batch=6, held_out={"test": TEST}, backend=b)  # type: ignore[arg-type]
+        for b in ("cpu", "reference")
+    ]
+    np.testing.assert_allclose(results[0].r2["test"], results[1].r2["test"], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_a_student_that_diverges_is_frozen_reported_and_harms_no_other(backend: Any) -> None:
+    students = [Student("rnn", 3), Student("rnn", 3, seed=1)]
+    thetas = [initial_theta(s, M, P).astype(np.float32) for s in students]
+    thetas[0][:3, :3] = 1e3 * np.eye(3)  # float32 overflows at step 13
+    result = fit(students, TRAIN, updates=8, batch=6, initial=thetas, backend=backend)
+    assert result.diverged.tolist() == [0, -1]
+    np.testing.assert_array_equal(result.theta[0], thetas[0])
+    assert result.where[0].startswith("output at step ")
+    assert result.where[1] == ""
+    alone = fit(students[1:], TRAIN, updates=8, batch=6, backend=backend)
+    np.testing.assert_array_equal(alone.theta[0], result.theta[1])
+
+
+def test_where_a_gradient_overflows_is_said() -> None:
+    """States grow by 15 a step, to 1e35, and the loss is small, but ∂loss/∂W is their product."""
+    parts = {"W": [[15.0]], "F": [[1.0, 0.0]], "b": [1.0], "C": [[1e-25]]}
+    theta = assemble({name: np.array(value) for name, value in parts.items()})
+    result = fit([Student("rnn", 1)], TRAIN, updates=1, batch=6, initial=[theta], backend="cpu")
+    assert result.diverged.tolist() == [0]
+    assert "gradient" in result.where[0]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("stop_at", [1, 6, 11])
+def test_a_killed_fit_resumes_bit_for_bit(
+    backend: Any, stop_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments: dict[str, Any] = {
+        "updates": 23,
+        "batch": 6,
+        "held_out": {"test": TEST},
+        "record_every": 3,
+        "backend": backend,
+        "threads": 1,
+    }
+    whole = fit(MIXED, TRAIN, **arguments)
+    save, saves = module._save, iter(range(100))
+
+    def killed(path: Path, **arrays: Any) -> None:
+        if next(saves) == stop_at:
+            path.with_suffix(".part").write_bytes(b"half a file")
+            raise KeyboardInterrupt
+        save(path, **arrays)
+
+    monkeypatch.setattr(module, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(MIXED, TRAIN, **arguments, checkpoint=tmp_path)
+    monkeypatch.setattr(module, "_save", save)
+    assert len(list(tmp_path.glob("*.npz"))) == min(4, -(-stop_at // 8))
+    resumed = fit(MIXED, TRAIN, **arguments, checkpoint=tmp_path)
+    for a, b in zip(whole.theta, resumed.theta, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(whole.r2["test"], resumed.r2["test"])
+    np.testing.assert_array_equal(whole.train_loss, resumed.train_loss)
+
+
+def test_a_checkpoint_of_other_arguments_is_not_taken(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"updates": 4, "batch": 6, "backend": "reference"}
+    first = fit(MIXED[:1], TRAIN, **arguments, checkpoint=tmp_path)
+    other = fit(MIXED[:1], some_data(5), **arguments, checkpoint=tmp_path)
+    assert not np.array_equal(first.theta[0], other.theta[0])
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+
+
+def test_the_table_is_tidy_and_describes_its_columns(tmp_path: Path) -> None:
+    result = fit(
+        MIXED[:2],
+        TRAIN,
+        updates=8,
+        batch=6,
+        held_out={"validation": some_data(4), "test": TEST},
+        backend="reference",
+    )
+    pq.write_table(result.table(), tmp_path / "fit.parquet")
+    table = pq.read_table(tmp_path / "fit.parquet")
+    assert table.num_rows == 2 * 2 * 2
+    rows = table.to_pylist()
+    row = next(r for r in rows if (r["student"], r["update"], r["held_out"]) == (1, 8, "test"))
+    assert row["model"] == "urnn"
+    assert row["r2"] == result.r2["test"][1, -1]
+    assert row["train_loss"] == result.train_loss[1, -1]
+    assert all(field.metadata[b"description"] for field in table.schema)
+
+
+ONE = [Student("rnn", 3)]
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"students": []}, "0 students"),
+    ({"updates": -1}, "updates = -1"),
+    ({"batch": 25}, "batch is 25"),
+    ({"backend": "gpu"}, "backend is 'gpu'"),
+    ({"dtype": "float64", "backend": "cpu"}, "dtype is 'float64'"),
+    ({"students": [Student("rnn", 3, data=2)]}, "realisation 2"),
+    ({"batches": np.full((4, 6), 24)}, "batches"),
+    ({"batches": np.zeros((3, 6), dtype=int)}, "batches"),
+    ({"initial": [np.zeros((3, 3))]}, "initial"),
+    ({"initial": [np.full((4, 6), np.nan)]}, "initial"),
+    ({"initial": [np.ones((4, 6))]}, "under F"),
+    ({"initial": []}, "0 entries"),
+    ({"record_every": 0}, "record_every = 0"),
+    ({"held_out": {"test": Sequences(TEST.x[:1], TEST.y[:1])}}, "held_out"),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD, ids=[m for _, m in BAD])
+def test_bad_arguments_are_refused(bad: dict[str, Any], message: str) -> None:
+    arguments = {"students": ONE, "train": TRAIN, "updates": 4, "batch": 6} | bad
+    with pytest.raises(ValueError, match=message):
+        fit(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Student("gru", 3), "model is 'gru'"),  # type: ignore[arg-type]
+        (lambda: Student("rnn", 0), "hidden_units is 0"),
+        (lambda: Student("rnn", 3, learning_rate=0), "learning_rate is 0"),
+        (lambda: Options(optimiser="sgd"), "optimiser is 'sgd'"),  # type: ignore[arg-type]
+        (lambda: Options(clip=0.0), "clip is 0"),
+        (lambda: Sequences(TRAIN.x, TRAIN.y[:, :3]), "x has shape"),
+        (lambda: Sequences(TRAIN.x * np.nan, TRAIN.y), "finite"),
+    ],
+)
+def test_bad_descriptions_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
