@@ -45,6 +45,13 @@ from companion.rnn import (
     simulate,
     spectral_norm,
 )
+from companion.sigmoid import (
+    approximate_unitary,
+    delay_chain,
+    derivative_spans,
+    find_sigmoid_witness,
+    linearise,
+)
 
 __all__ = [
     "RNN",
@@ -55,16 +62,21 @@ __all__ = [
     "NotContractiveError",
     "StateBound",
     "Witness",
+    "approximate_unitary",
     "balance",
     "certify_equivalence",
     "certify_witness",
     "compare",
     "convert_file",
     "defect_rank",
+    "delay_chain",
+    "derivative_spans",
+    "find_sigmoid_witness",
     "find_witness",
     "halmos_dilation",
     "is_contractive",
     "is_unitary",
+    "linearise",
     "memoryless_teacher",
     "minimal_scaling",
     "near_miss",
