@@ -93,7 +93,7 @@ def check_witness(student, w, tmp_path=None):
     # Proved a second time, by another function and at a higher precision.
     certificate = certify_witness(student, w)
     assert Fraction(w.gap) <= Fraction(_number(certificate.body["gap_above"])) * (
-        1 + Fraction(1, 10**6)
+        1 + Fraction(1, 10**5)
     )
     if tmp_path is not None:
         certificate.save(tmp_path / "c.json")

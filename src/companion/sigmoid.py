@@ -24,7 +24,7 @@ Array = np.ndarray
 
 _SMOOTH = ("sigmoid", "tanh")
 _LIPSCHITZ = {"sigmoid": 0.25, "tanh": 1.0}
-_MOST_BITS = 2**14
+_MOST_BITS = 2**13
 _CLEAR = 1e-3  # a gap that needs no search for a larger one
 
 
@@ -188,7 +188,7 @@ def find_sigmoid_witness(student: RNN) -> Witness:
     Raises
     ------
     ValueError : for another activation, m ≠ p, or a singular recurrent matrix.
-    ArithmeticError : if the difference is below 2⁻¹⁶³⁸⁴, as with biases of −10⁵.
+    ArithmeticError : if the difference is below about 2⁻⁸¹⁹², as with biases of −10⁴.
 
     References
     ----------
