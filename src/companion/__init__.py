@@ -35,6 +35,7 @@ from companion.equivalence import (
     state_bound,
     unitary_equivalent,
 )
+from companion.files import load_rnn, save_rnn
 from companion.rnn import (
     RNN,
     is_contractive,
@@ -77,6 +78,7 @@ __all__ = [
     "is_contractive",
     "is_unitary",
     "linearise",
+    "load_rnn",
     "memoryless_teacher",
     "minimal_scaling",
     "near_miss",
@@ -85,6 +87,7 @@ __all__ = [
     "random_rnn",
     "rational_contraction",
     "recheck",
+    "save_rnn",
     "similarity",
     "simulate",
     "spectral_norm",
