@@ -35,6 +35,7 @@ from companion.equivalence import (
     state_bound,
     unitary_equivalent,
 )
+from companion.files import load_rnn, save_rnn
 from companion.rnn import (
     RNN,
     is_contractive,
@@ -44,6 +45,13 @@ from companion.rnn import (
     similarity,
     simulate,
     spectral_norm,
+)
+from companion.sigmoid import (
+    approximate_unitary,
+    delay_chain,
+    derivative_spans,
+    find_sigmoid_witness,
+    linearise,
 )
 
 __all__ = [
@@ -55,16 +63,22 @@ __all__ = [
     "NotContractiveError",
     "StateBound",
     "Witness",
+    "approximate_unitary",
     "balance",
     "certify_equivalence",
     "certify_witness",
     "compare",
     "convert_file",
     "defect_rank",
+    "delay_chain",
+    "derivative_spans",
+    "find_sigmoid_witness",
     "find_witness",
     "halmos_dilation",
     "is_contractive",
     "is_unitary",
+    "linearise",
+    "load_rnn",
     "memoryless_teacher",
     "minimal_scaling",
     "near_miss",
@@ -73,6 +87,7 @@ __all__ = [
     "random_rnn",
     "rational_contraction",
     "recheck",
+    "save_rnn",
     "similarity",
     "simulate",
     "spectral_norm",

@@ -41,8 +41,10 @@ Array = np.ndarray
 
 FORMAT, VERSION = "companion certificate", 1
 # A file from anywhere must not be able to keep the checker busy for long.
-MAX_BYTES, MAX_STATES, MAX_STEPS, MAX_DIGITS, MAX_BITS = 8_000_000, 512, 4096, 4000, 2**16
+MAX_BYTES, MAX_STATES, MAX_STEPS, MAX_DIGITS, MAX_BITS = 8_000_000, 512, 4096, 4000, 2**13
 MAX_WORK = 5e10  # bit operations, roughly; about a minute
+_LONGEST = 13_000  # bits after the point: under MAX_DIGITS digits
+_SHARP = 0.999999  # enclose a gap this tightly before printing it
 _NUMBER = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}|-?[0-9]+(/[1-9][0-9]*)?")
 
 
@@ -111,7 +113,7 @@ def certify_witness(
 
     Raises
     ------
-    CertificateError : if the outputs do not differ, differ by less than 2^−65536 can show, or the
+    CertificateError : if the outputs do not differ, differ by less than 2^−8192 can show, or the
         input exceeds the bound.
 
     Examples
@@ -132,7 +134,7 @@ def certify_witness(
     else:
         raise CertificateError(f"no difference is visible at {MAX_BITS} bits of precision.")
     k, c, (t_low, t_high), (s_low, s_high) = found
-    apart = max(s_low - t_high, t_low - s_high)
+    apart = _apart((s_low, s_high), (t_low, t_high))
     gap = Fraction(float_below(rational(apart))) or Fraction(2) ** _exponent(apart)
     body = {
         "student": _network(student),
@@ -261,11 +263,8 @@ def _prove_difference(body: dict[str, Any]) -> str:
             raise CertificateError(f"the {name}'s output is not inside [{low}, {high}].")
         intervals.append((low, high))
     (t_low, t_high), (s_low, s_high) = intervals
-    gap = _parse_number(body["gap_above"], "gap_above")
-    if (
-        not 0 <= gap <= max(s_low - t_high, t_low - s_high)
-        or max(s_low - t_high, t_low - s_high) <= 0
-    ):
+    gap, apart = _parse_number(body["gap_above"], "gap_above"), _apart(*intervals)
+    if apart <= 0 or not 0 <= gap <= apart:
         raise CertificateError("the intervals are not disjoint, or not as far apart as claimed.")
     shown = f"{float(gap):.6g}" if gap >= Fraction(5e-324) else f"2^{_exponent(gap)}"
     return (
@@ -364,31 +363,36 @@ def _clearest(a: RNN, b: RNN, x: Array, bits: int) -> tuple[int, int, Ends, Ends
     ya, yb = ball_outputs(a, x, bits), ball_outputs(b, x, bits)
     with ctx.workprec(bits):
         gaps = {
-            (k, c): abs(u - v).lower()
+            (k, c): abs(u - v)
             for k, (ra, rb) in enumerate(zip(ya, yb, strict=True))
             for c, (u, v) in enumerate(zip(ra, rb, strict=True))
         }
-    k, c = max(gaps, key=lambda at: gaps[at])
-    if not gaps[k, c] > 0:
-        return None
+        k, c = max(gaps, key=lambda at: gaps[at].lower())
+        if not gaps[k, c].lower() > gaps[k, c].upper() * arb(_SHARP):
+            return None
     sides = [_ends(y[k][c], bits) for y in (ya, yb)]
     as_floats = [
         (Fraction(float_below(rational(low))), -Fraction(float_below(rational(-high))))
         for low, high in sides
         if max(abs(low), abs(high)) < 2**1000
     ]
-    if len(as_floats) == 2 and _apart(*as_floats):
-        sides = as_floats  # short to print, when that keeps them apart
-    return (k, c, sides[0], sides[1]) if _apart(*sides) else None
+    if len(as_floats) == 2 and _apart(*as_floats) > Fraction(_SHARP) * _apart(*sides):
+        sides = as_floats  # short to print, when that costs next to nothing of the gap
+    return (k, c, sides[0], sides[1]) if _apart(*sides) > 0 else None
 
 
 def _ends(ball: arb, bits: int) -> Ends:
+    """Rational ends of an interval around the ball, none of them too long to write down."""
     with ctx.workprec(bits):  # the end points are rounded outwards to the working precision
-        return dyadic(ball.lower()), dyadic(ball.upper())
+        low, high, least = ball.lower(), ball.upper(), arb((1, -_LONGEST))
+        low = low if abs(low) >= least else (arb(0) if low >= 0 else -least)
+        high = high if abs(high) >= least else (arb(0) if high <= 0 else least)
+    return dyadic(low), dyadic(high)
 
 
-def _apart(one: Ends, other: Ends) -> bool:
-    return one[1] < other[0] or other[1] < one[0]
+def _apart(one: Ends, other: Ends) -> Fraction:
+    """The distance of two intervals, negative if they overlap."""
+    return max(one[0] - other[1], other[0] - one[1])
 
 
 def _interval(low: Fraction, high: Fraction) -> str:
@@ -434,6 +438,8 @@ def _network(rnn: RNN) -> dict[str, Any]:
 
 def _text(value: Fraction) -> str:
     """Hexadecimal where float64 holds the number, "p/q" elsewhere: exact either way."""
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > 3.32 * MAX_DIGITS:
+        raise CertificateError(f"a number has more than {MAX_DIGITS} digits.")
     try:
         return float(value).hex() if Fraction(float(value)) == value else str(value)
     except OverflowError:

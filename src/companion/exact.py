@@ -100,6 +100,17 @@ _PHI: dict[str, Callable[[arb], arb]] = {
 }
 
 
+_SLOPE: dict[str, Callable[[arb], arb]] = {
+    "sigmoid": lambda z: _PHI["sigmoid"](z) * _PHI["sigmoid"](-z),
+    "tanh": lambda z: z.sech() ** 2,
+}
+
+
+def activation_balls(activation: str) -> tuple[Callable[[arb], arb], Callable[[arb], arb]]:
+    """φ and φ′ on balls, for the smooth activations."""
+    return _PHI[activation], _SLOPE[activation]
+
+
 def ball_outputs(rnn: RNN, x: Shaped[Array, "T m"], bits: int) -> list[list[arb]]:
     """Enclosures of the outputs y = G(x, Θ), one list of p balls a step.
 
