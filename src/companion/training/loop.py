@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import threading
 import time
@@ -26,13 +27,14 @@ from companion.training.students import (
     Student,
     draw_batches,
     initial_theta,
+    places,
 )
 
 if TYPE_CHECKING:
     import pyarrow
 
 Array = np.ndarray
-Backend = Literal["auto", "reference", "cpu"]
+Backend = Literal["auto", "reference", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +115,10 @@ def _backend(name: Backend) -> str:
         raise ValueError(f"backend is {name!r}; allowed: {', '.join(get_args(Backend))}.")
     if name != "auto":
         return name
-    return "cpu"
+    import torch
+
+    has_triton = importlib.util.find_spec("triton") is not None
+    return "cuda" if torch.cuda.is_available() and has_triton else "cpu"
 
 
 def _engines(backend: str, dtype: str) -> tuple[Callable[[Group], Engine], int]:
@@ -126,16 +131,20 @@ def _engines(backend: str, dtype: str) -> tuple[Callable[[Group], Engine], int]:
         return lambda group: Cpu(group, packed), LANES
     import torch
 
+    if backend == "cuda":
+        from companion.training.cuda import Cuda
+
+        return Cuda, 4096
     from companion.training.reference import Reference
 
     return lambda group: Reference(group, getattr(torch, dtype)), 64
 
 
-def _groups(students: Sequence[Student], width: int) -> list[list[int]]:
-    """Students of one model and size together, at most ``width``, in as equal parts as can be."""
-    kinds: dict[tuple[str, int], list[int]] = {}
+def _groups(students: Sequence[Student], width: int, mixed: bool) -> list[list[int]]:
+    """Students of one model and size, or if ``mixed`` all but LSTMs, at most ``width`` together."""
+    kinds: dict[Any, list[int]] = {}
     for i, s in enumerate(students):
-        kinds.setdefault((s.model, s.hidden_units), []).append(i)
+        kinds.setdefault(s.gates if mixed else (s.model, s.hidden_units), []).append(i)
     parts = []
     for members in kinds.values():
         members.sort(key=lambda i: students[i].data)
@@ -200,7 +209,8 @@ def fit(
     batches : the sequences of each update, the same for all students, whose data differ anyway;
         drawn from ``seed`` by default: each pass in a new order, a remainder left out.
     record_every : updates between records; by default one pass over the data.
-    backend : "cpu" (numba) or "reference" (torch autograd); "auto" is "cpu".
+    backend : "cpu" (numba), "cuda" (Triton) or "reference" (torch autograd); "auto" takes a GPU if
+        there is one.
     dtype : "float32", or with the reference "float64".
     threads : of the CPU back end; by default one for each processor this process may use.
     checkpoint : a folder. At each record, each group of students is saved there, and a later call
@@ -294,7 +304,11 @@ def fit(
 
     def run_group(members: list[int]) -> tuple[State, Array, dict[str, Array]]:
         group = Group(tuple(students[i] for i in members), options, train)
-        theta = np.stack([thetas[i] for i in members])
+        n = group.sizes[1]
+        inside = [places(s, n, m, p) for s in group.students]
+        theta = np.zeros((len(members), group.sizes[0] * n + p, n + m + 1), dtype=dtype)
+        for j, i in enumerate(members):
+            theta[j][inside[j]] = thetas[i]
         state = State(theta, theta * 0, theta * 0, np.full(len(members), -1))
         loss = np.full((len(members), len(records)), np.nan)
         r2 = {name: loss.copy() for name in held_out}
@@ -327,7 +341,7 @@ def fit(
                 bar.update(made * len(members))
         return state, loss, r2
 
-    groups = _groups(students, width)
+    groups = _groups(students, width, mixed=backend_name == "cuda")
     # the GPU and torch's own threads are shared already
     workers = 1 if backend_name != "cpu" else threads or len(os.sched_getaffinity(0))
     with bar, ThreadPoolExecutor(workers) as pool:
@@ -346,8 +360,9 @@ def fit(
         train_loss[members], diverged[members] = loss, state.diverged
         for name, values in scores.items():
             r2[name][members] = values
-        for i, theta in zip(members, state.theta, strict=True):
-            final[i] = theta
+        n = max(students[i].hidden_units for i in members)
+        for i, padded in zip(members, state.theta, strict=True):
+            final[i] = theta = padded[places(students[i], n, m, p)]
             if diverged[i] >= 0:
                 from companion.training.reference import first_non_finite
 

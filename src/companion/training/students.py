@@ -173,7 +173,7 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Students of one model and size, trained side by side."""
+    """Students trained side by side: of one model and size, or padded to the largest size."""
 
     students: tuple[Student, ...]
     options: Options
@@ -184,7 +184,7 @@ class Group:
         """G, n, m, p."""
         return (
             self.students[0].gates,
-            self.students[0].hidden_units,
+            max(s.hidden_units for s in self.students),
             self.train.x.shape[-1],
             self.train.y.shape[-1],
         )
@@ -235,6 +235,13 @@ def assemble(parts: dict[str, Array]) -> Float[Array, "rows columns"]:
     for name, view in parameters(theta, W.shape[1], C.shape[0]).items():
         view[...] = parts.get(name, 0.0)
     return theta
+
+
+def places(student: Student, n: int, m: int, p: int) -> tuple[Array, ...]:
+    """Where a student's Θ lies in one that is padded with 0 to ``n`` units; padding stays 0."""
+    G, own = student.gates, np.arange(student.hidden_units)
+    rows = np.concatenate([*(own + g * n for g in range(G)), np.arange(p) + G * n])
+    return np.ix_(rows, np.concatenate([own, np.arange(m + 1) + n]))
 
 
 def as_rnn(theta: Float[Array, "rows columns"], n: int, p: int) -> tuple[RNN, Float[Array, " p"]]:

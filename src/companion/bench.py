@@ -1,0 +1,272 @@
+"""Timings that the book quotes: each row against what it replaces, in the same run on one machine.
+
+A time is the least of several, taken in turn with its baseline's, since whatever else runs on a
+machine only ever adds. Timings are reported, never asserted. To add a row, write a function that
+returns `Row`s and list it in `ROWS`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from companion.training.cpu import Cpu
+from companion.training.lanes import LANES, fma, load, store
+from companion.training.students import (
+    Group,
+    Options,
+    Sequences,
+    State,
+    Student,
+    draw_batches,
+    initial_theta,
+)
+
+INPUTS, OUTPUTS, BATCH, STEPS = 2, 2, 10, 1000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One timing.
+
+    Parameters
+    ----------
+    name, size : what was timed, and on what.
+    milliseconds : the least time of it; for training, per update and student.
+    against, against_milliseconds : what it is compared with, and its least time in the same run.
+    floor_milliseconds : the time its multiplications and additions take at the peak speed measured
+        in the same run, or None where that says nothing.
+    """
+
+    name: str
+    size: str
+    milliseconds: float
+    against: str
+    against_milliseconds: float
+    floor_milliseconds: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster than the baseline."""
+        return self.against_milliseconds / self.milliseconds
+
+
+def least_ms(*calls: Callable[[], Any], seconds: float = 3.0) -> list[float]:
+    """The least milliseconds of each call, made in turn for about ``seconds``, thrice at least."""
+    for call in calls:
+        call()  # compiles, fills caches
+    best, end, rounds = [np.inf] * len(calls), time.perf_counter() + seconds, 0
+    while rounds < 3 or time.perf_counter() < end:
+        for k, call in enumerate(calls):
+            start = time.perf_counter()
+            call()
+            best[k] = min(best[k], 1e3 * (time.perf_counter() - start))
+        rounds += 1
+    return best
+
+
+def peak_multiply_adds() -> float:
+    """Float32 multiply-adds a second of one processor, measured on registers alone."""
+    from numba import njit
+
+    @njit
+    def chains(v: Any, count: int) -> None:
+        x, y = load(v, 0), load(v, 1)
+        a, b, c, d, e, f, g, h = x, x, x, x, x, x, x, x  # enough to hide the latency
+        for _ in range(count):
+            a, b, c, d = fma(a, x, y), fma(b, x, y), fma(c, x, y), fma(d, x, y)
+            e, f, g, h = fma(e, x, y), fma(f, x, y), fma(g, x, y), fma(h, x, y)
+            x = fma(y, x, x)  # so that the chains differ and none is dropped
+        store(v, 2, fma(a, b, fma(c, d, fma(e, f, fma(g, h, x)))))
+
+    v, count = np.full(3 * LANES, 1e-3, dtype=np.float32), 200_000
+    return LANES * 9 * count / (least_ms(lambda: chains(v, count), seconds=0.5)[0] / 1e3)
+
+
+def multiply_adds(model: str, n: int, T: int = STEPS) -> int:
+    """Multiply-adds of the products in one update of one student (not of an LSTM's functions)."""
+    rows = (4 if model == "lstm" else 1) * n
+    forward = rows * (n + INPUTS) + OUTPUTS * n
+    backward = (rows + OUTPUTS) * n
+    sums = (rows + OUTPUTS) * n + rows * INPUTS
+    return T * BATCH * (forward + backward + sums)
+
+
+def naive_update(model: str, n: int, T: int = STEPS) -> Callable[[], None]:
+    """One update as one would write it with `torch.nn`: RNN or LSTM, Adam, the SVD projection."""
+    import torch
+
+    torch.manual_seed(0)
+    net = (
+        torch.nn.LSTM(INPUTS, n, batch_first=True)
+        if model == "lstm"
+        else torch.nn.RNN(INPUTS, n, nonlinearity="relu", batch_first=True)
+    )
+    readout = torch.nn.Linear(n, OUTPUTS)
+    optimiser = torch.optim.Adam([*net.parameters(), *readout.parameters()], lr=1e-4)
+    x, y = torch.randn(BATCH, T, INPUTS), torch.randn(BATCH, T, OUTPUTS)
+
+    def update() -> None:
+        optimiser.zero_grad()
+        loss = torch.nn.functional.mse_loss(readout(net(x)[0]), y)
+        torch.autograd.backward(loss)
+        optimiser.step()
+        if model == "urnn":
+            with torch.no_grad():
+                W = dict(net.named_parameters())["weight_hh_l0"]
+                U, _, Vt = torch.linalg.svd(W)
+                W.copy_(U @ Vt)
+
+    return update
+
+
+def engine_updates(
+    model: str, n: int, students: int, updates: int, T: int = STEPS, threads: int | None = None
+) -> Callable[[], None]:
+    """``updates`` updates of ``students`` students on the CPU, as `fit` makes them."""
+    rng = np.random.default_rng(0)
+    realisations, sequences = min(students, LANES), 200  # more data than any cache holds
+    shape = (realisations, sequences, T)
+    x = rng.standard_normal((*shape, INPUTS), dtype=np.float32)
+    data = Sequences(x, rng.standard_normal((*shape, OUTPUTS), dtype=np.float32))
+    kind: Any = model
+    them = [Student(kind, n, i % realisations, learning_rate=1e-4, seed=i) for i in range(students)]
+    batches = draw_batches(sequences, BATCH, updates, rng)
+    packed: dict[Any, Any] = {}
+    jobs = []
+    for start in range(0, students, LANES):
+        part = tuple(them[start : start + LANES])
+        theta = np.stack([initial_theta(s, INPUTS, OUTPUTS) for s in part]).astype(np.float32)
+        state = State(theta, theta * 0, theta * 0, np.full(len(part), -1))
+        jobs.append((Cpu(Group(part, Options(), data), packed), state))
+
+    def run() -> None:
+        with ThreadPoolExecutor(threads or processors()) as pool:
+            list(pool.map(lambda job: job[0].advance(job[1], batches), jobs))
+
+    return run
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def training_rows() -> list[Row]:
+    """Students of Figures 2 and 3 against the torch module a user would reach for."""
+    peak, rows = peak_multiply_adds(), []
+    K, U = LANES * processors(), 4
+    for model, n in (("urnn", 4), ("urnn", 14), ("rnn", 4), ("rnn", 14), ("lstm", 4), ("lstm", 14)):
+        naive, engine = least_ms(naive_update(model, n), engine_updates(model, n, K, U))
+        rows.append(
+            Row(
+                f"train {model}",
+                f"n = {n}, T = {STEPS}, batch {BATCH}, {K} students",
+                engine / (K * U),
+                "torch.nn.LSTM"
+                if model == "lstm"
+                else "torch.nn.RNN" + " + SVD" * (model == "urnn"),
+                naive,
+                1e3 * multiply_adds(model, n) / (peak * processors()),
+            )
+        )
+    return rows
+
+
+def scaling_rows() -> list[Row]:
+    """How the time of an update and student grows with students, size and length; one thread."""
+    peak, rows, base = peak_multiply_adds(), [], (LANES, 4, STEPS)
+    cases = [(k, 4, STEPS) for k in (1, 4, 64)] + [(LANES, n, STEPS) for n in (2, 8, 14, 32)]
+    cases += [(LANES, 4, T) for T in (100, 4000)]
+    for K, n, T in cases:
+        of_base, engine = least_ms(
+            *(engine_updates("rnn", n_, k, 4, t, threads=1) for k, n_, t in (base, (K, n, T)))
+        )
+        size = f"n = {n}, T = {T}, {K} students"
+        floor = 1e3 * multiply_adds("rnn", n, T) / peak
+        against = f"n = {base[1]}, T = {base[2]}, {base[0]} students"
+        rows.append(
+            Row(
+                "train rnn, one thread",
+                size,
+                engine / (K * 4),
+                against,
+                of_base / (base[0] * 4),
+                floor,
+            )
+        )
+    return rows
+
+
+ROWS: dict[str, Callable[[], Sequence[Row]]] = {
+    "training": training_rows,
+    "scaling": scaling_rows,
+}
+
+
+def run(rows: Iterable[str] | None = None) -> list[Row]:
+    """The rows of the named parts of the table, or of all.
+
+    Raises
+    ------
+    ValueError : for a name that is not in `ROWS`.
+    """
+    names = list(ROWS if rows is None else rows)
+    for name in names:
+        if name not in ROWS:
+            raise ValueError(f"row {name!r} is not known; allowed: {', '.join(ROWS)}.")
+    return [row for name in names for row in ROWS[name]()]
+
+
+def machine() -> dict[str, str | int]:
+    """What the timings were taken on, and the most memory this process has held."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        model = next((v.split(":")[1].strip() for v in lines if v.startswith("model name")), model)
+    return {
+        "processor": model,
+        "processors": processors(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("numpy", "numba", "torch")},
+        "peak_memory_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    """The table and the machine, for a results file."""
+    table = [asdict(row) | {"ratio": row.ratio} for row in rows]
+    return json.dumps({"machine": machine(), "rows": table}, indent=1, ensure_ascii=False)
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """The table in Markdown; times in ms, for training per update and student.
+
+    Examples
+    --------
+    >>> print(as_text([Row("solve", "n = 8", 0.5, "numpy", 2.0, 0.25)]))
+    | what | size | ms | against | ms | ratio | over floor |
+    |---|---|---|---|---|---|---|
+    | solve | n = 8 | 0.5 | numpy | 2 | 4 | 2 |
+    """
+    lines = ["| what | size | ms | against | ms | ratio | over floor |", "|---" * 7 + "|"]
+    for row in rows:
+        floor = f"{row.milliseconds / row.floor_milliseconds:.2g}" if row.floor_milliseconds else ""
+        lines.append(
+            f"| {row.name} | {row.size} | {row.milliseconds:.3g} | {row.against} "
+            f"| {row.against_milliseconds:.3g} | {row.ratio:.3g} | {floor} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,44 @@
+"""The benchmark's arithmetic; its timings are reported, never asserted."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from companion import bench
+
+
+def test_multiply_adds_of_a_tiny_student_by_hand() -> None:
+    # forward Wh, Fx, Ch: 4 + 4 + 4; back through W and C: 4 + 4; sums for W, C, F: 4 + 4 + 4
+    assert bench.multiply_adds("rnn", 2, T=1) == bench.BATCH * 32
+    # four gates: W and F fourfold
+    assert bench.multiply_adds("lstm", 2, T=1) == bench.BATCH * (16 + 16 + 4 + 20 + 20 + 16)
+
+
+def test_each_call_is_made_in_turn_and_the_least_time_kept() -> None:
+    calls: list[str] = []
+    times = bench.least_ms(lambda: calls.append("a"), lambda: calls.append("b"), seconds=0)
+    assert calls == ["a", "b"] * 4  # once to warm up, then thrice
+    assert 0 < min(times) < np.inf
+
+
+def test_what_is_timed_is_an_update_of_each_student() -> None:
+    """The timed functions run, on a shape small enough for a test."""
+    bench.engine_updates("urnn", 2, students=17, updates=2, T=3)()
+    bench.naive_update("urnn", 2, T=3)()
+    bench.naive_update("lstm", 2, T=3)()
+
+
+def test_the_table_names_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = bench.Row("solve", "n = 8", 0.5, "numpy", 2.0)
+    monkeypatch.setattr(bench, "ROWS", {"one": lambda: [row], "two": lambda: [row, row]})
+    assert bench.run() == [row] * 3
+    assert bench.run(["one"]) == [row]
+    table = json.loads(bench.as_json(bench.run(["two"])))
+    assert table["rows"][0]["ratio"] == 4
+    assert table["machine"]["processors"] >= 1
+    assert bench.as_text([row]).endswith("| solve | n = 8 | 0.5 | numpy | 2 | 4 |  |")
+    with pytest.raises(ValueError, match="row 'three' is not known"):
+        bench.run(["three"])

@@ -1,0 +1,112 @@
+"""The GPU kernel's arithmetic in Triton's interpreter, on the CPU: small shapes, no speed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from companion.rnn import orthogonality_error
+from companion.training import Options, Sequences, Student, fit, initial_theta
+from companion.training import loop as loop_module
+from companion.training.reference import Reference
+from companion.training.students import Group, State, places
+
+M, P, T = 2, 2, 6
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="triton is built for Linux alone")
+
+
+@pytest.fixture(scope="module")
+def cuda() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")  # read when the kernel is defined
+        from companion.training import cuda as module
+
+        yield module
+
+
+def a_group(students: list[Student], options: Options, batch: int = 20) -> tuple[Group, State]:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, batch, T, M)).astype(np.float32)
+    y = rng.standard_normal((2, batch, T, P)).astype(np.float32)
+    group = Group(tuple(students), options, Sequences(x, y))
+    n = group.sizes[1]
+    theta = np.zeros((len(students), group.sizes[0] * n + P, n + M + 1), dtype=np.float32)
+    for i, s in enumerate(students):
+        theta[i][places(s, n, M, P)] = initial_theta(s, M, P)
+    return group, State(theta, theta * 0, theta * 0, np.full(len(students), -1))
+
+
+@pytest.mark.parametrize("batch", [3, 16, 20])
+@pytest.mark.parametrize("n", [1, 4, 14, 17])
+def test_gradients_agree_with_float64_autograd(cuda: ModuleType, n: int, batch: int) -> None:
+    options = Options(optimiser="rmsprop", output_bias=True)  # keeps the gradient in `mean`
+    group, state = a_group([Student("rnn", n), Student("rnn", n, data=1, seed=1)], options)
+    state.theta[:, :, -1] += 0.1
+    batches = np.arange(batch)[None]
+    exact, loss = Reference(group, torch.float64).advance(state, batches)
+    found, found_loss = cuda.Cuda(group, "cpu").advance(state, batches)
+    np.testing.assert_allclose(found_loss, loss, rtol=1e-5)
+    for a, b in zip(found.mean, exact.mean, strict=True):
+        assert np.linalg.norm(a - b) < 1e-5 * np.linalg.norm(b)
+    error = cuda.Cuda(group, "cpu").evaluate(state.theta, group.train)
+    expected = Reference(group, torch.float64).evaluate(state.theta, group.train)
+    np.testing.assert_allclose(error, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("projection", ["newton-schulz", "svd"])
+def test_models_and_sizes_share_a_launch(cuda: ModuleType, projection: Any) -> None:
+    students = [
+        Student("urnn", 4),
+        Student("contractive", 2, seed=1),
+        Student("rnn", 3, data=1, seed=2),
+        Student("urnn", 2, seed=3, initialisation="glorot"),
+    ]
+    group, state = a_group(students, Options(projection=projection))
+    batches = np.random.default_rng(1).permuted(np.tile(np.arange(20), (3, 1)), axis=1)[:, :4]
+    found, _ = cuda.Cuda(group, "cpu").advance(state, batches)
+    for i, s in enumerate(students):
+        inside = places(s, group.sizes[1], M, P)
+        alone = replace(group, students=(s,))
+        theta = state.theta[i][inside][None]
+        start = State(theta, theta * 0, theta * 0, np.full(1, -1))
+        expected, _ = Reference(alone, torch.float32).advance(start, batches)
+        np.testing.assert_allclose(found.theta[i][inside], expected.theta[0], rtol=0, atol=2e-5)
+        outside = found.theta[i].copy()
+        outside[inside] = 0
+        assert not outside.any()
+        W = found.theta[i][: s.hidden_units, : s.hidden_units]
+        if s.model == "urnn":
+            assert orthogonality_error(W) <= 10 * s.hidden_units * np.finfo(np.float32).eps
+
+
+def test_fit_takes_it(cuda: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda.Cuda, "__init__", cpu_device(cuda.Cuda.__init__))
+    group, _ = a_group([Student("rnn", 2)], Options())
+    students = [Student("urnn", 3), Student("lstm", 2), Student("rnn", 2), Student("lstm", 3)]
+    arguments: dict[str, Any] = {"updates": 4, "batch": 5, "held_out": {"test": group.train}}
+    found = fit(students, group.train, **arguments, backend="cuda")
+    expected = fit(students, group.train, **arguments, backend="reference")
+    np.testing.assert_allclose(found.r2["test"], expected.r2["test"], rtol=0, atol=1e-4)
+    for a, b in zip(found.theta, expected.theta, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
+
+
+def cpu_device(original: Any) -> Any:
+    def init(self: Any, group: Group) -> None:
+        original(self, group, "cpu")
+
+    return init
+
+
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, name in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert loop_module._backend("auto") == name
