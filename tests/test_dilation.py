@@ -100,7 +100,7 @@ def test_smaller_than_minimal_is_impossible() -> None:
 def test_not_a_contraction_is_refused_with_advice() -> None:
     with pytest.raises(NotContractiveError, match=r"‖W‖₂ is 1\.5.*no diagonal scaling helps"):
         orthogonal_dilation(1.5 * np.eye(2))
-    with pytest.raises(NotContractiveError, match=r"brings it down to 0\.50"):
+    with pytest.raises(NotContractiveError, match=r"brings it down to 0\.5"):
         orthogonal_dilation(np.array([[0.5, 3.0], [0.0, 0.5]]))
     rotation = np.array([[0.8, 0.8], [-0.8, 0.8]])  # ρ = 1.13; and one where ρ < 1 < every norm
     assert "no diagonal scaling helps" in scaling_advice(rotation)

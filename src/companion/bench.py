@@ -15,12 +15,18 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from companion.converse import find_witness, memoryless_teacher
+from companion.dilation import orthogonal_dilation
+from companion.equivalence import unitary_equivalent
+from companion.exact import rational_matrix
+from companion.rnn import RNN
 from companion.training.cpu import Cpu
 from companion.training.lanes import LANES, fma, load, store
 from companion.training.students import (
@@ -209,7 +215,29 @@ def scaling_rows() -> list[Row]:
     return rows
 
 
+def theory_rows() -> list[Row]:
+    """A large dilation against the singular values it is made from, and a large exact witness."""
+    from scipy.linalg import svd
+
+    rng, rows = np.random.default_rng(0), []
+    for dtype in ("float64", "float32"):
+        W = rng.standard_normal((2000, 2000))
+        W = (W * (0.99 / np.linalg.norm(W, 2))).astype(dtype)
+        peer, own = least_ms(partial(svd, W), partial(orthogonal_dilation, W), seconds=30)
+        rows.append(Row("orthogonal dilation", f"n = 2000, {dtype}", own, "scipy.linalg.svd", peer))
+    n = 64
+    full = unitary_equivalent(memoryless_teacher(n), 8.0)
+    U = np.linalg.qr(rng.standard_normal((2 * n - 1, 2 * n - 1)))[0]
+    keep = slice(2 * n - 1)
+    student = RNN(U, full.F[keep], full.b[keep], full.C[:, keep], full.h_init[keep])
+    exact = rational_matrix(U)
+    peer, own = least_ms(exact.det, partial(find_witness, student, 1.0))
+    rows.append(Row("witness", f"n = {n}, N = {2 * n - 1}", own, "exact det U (flint)", peer))
+    return rows
+
+
 ROWS: dict[str, Callable[[], Sequence[Row]]] = {
+    "theory": theory_rows,
     "training": training_rows,
     "scaling": scaling_rows,
 }

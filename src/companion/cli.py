@@ -82,6 +82,55 @@ def _convert(args: argparse.Namespace) -> int:
     return 0
 
 
+def _witness(args: argparse.Namespace) -> int:
+    from companion import certify_witness, find_sigmoid_witness, find_witness
+    from companion.files import load_rnn
+
+    if args.certificate is not None and args.certificate.exists() and not args.force:
+        raise ValueError(f"{args.certificate} exists; name another file, or use --force.")
+    student = load_rnn(args.student)
+    if student.activation in ("sigmoid", "tanh"):
+        if args.input_bound is not None:
+            raise ValueError(
+                f"--input-bound is for ReLU students; this one has {student.activation!r}, and the "
+                "input that refutes it is not confined to a box."
+            )
+        witness = find_sigmoid_witness(student)
+    elif args.input_bound is None:
+        raise ValueError("--input-bound X is needed for a ReLU student: every |input entry| ≤ X.")
+    else:
+        witness = find_witness(student, args.input_bound)
+    certificate = certify_witness(student, witness, input_bound=args.input_bound)
+    print(f"input, step by step: {witness.input.tolist()}")
+    print(certificate)
+    if args.certificate is not None:
+        certificate.save(args.certificate)
+        print(f"written to {args.certificate}; check it with: companion certify {args.certificate}")
+    return 0
+
+
+def _certify(args: argparse.Namespace) -> int:
+    from companion import CertificateError, recheck
+
+    try:
+        print(recheck(args.certificate))
+    except CertificateError as error:
+        raise RuntimeError(f"{args.certificate} proves nothing: {error}") from None
+    print("proved again from the file alone")
+    return 0
+
+
+def _bench(args: argparse.Namespace) -> int:
+    from companion import bench
+
+    rows = bench.run(args.rows or None)
+    print(bench.as_text(rows))
+    if args.json:
+        args.json.write_text(bench.as_json(rows))
+        print(f"written to {args.json}")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="companion", description="Rerun, execute and check the companion.", allow_abbrev=False
@@ -128,6 +177,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("--horizon", type=int, metavar="T", help="equality for T steps only")
     convert.add_argument("--force", action="store_true", help="replace OUT.safetensors")
+
+    witness = commands.add_parser(
+        "witness", help="refute a student of the memoryless teacher", allow_abbrev=False
+    )
+    witness.set_defaults(function=_witness)
+    witness.add_argument("student", type=Path, metavar="STUDENT.safetensors")
+    witness.add_argument(
+        "--input-bound", type=float, metavar="X", help="ReLU: largest modulus of an input entry"
+    )
+    witness.add_argument("--certificate", type=Path, metavar="FILE.json", help="save the proof")
+    witness.add_argument("--force", action="store_true", help="replace FILE.json")
+
+    certify = commands.add_parser(
+        "certify", help="prove a saved certificate again", allow_abbrev=False
+    )
+    certify.set_defaults(function=_certify)
+    certify.add_argument("certificate", type=Path, metavar="FILE.json")
+
+    bench = commands.add_parser(
+        "bench", help="time the engine and the constructions", allow_abbrev=False
+    )
+    bench.set_defaults(function=_bench)
+    bench.add_argument("rows", nargs="*", metavar="ROWS", help="default: all of them")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
     return parser
 
 
