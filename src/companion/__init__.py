@@ -53,6 +53,7 @@ from companion.sigmoid import (
     find_sigmoid_witness,
     linearise,
 )
+from companion.smallest import complex_unitary, smallest_unitary, states_needed, unbounded_unitary
 
 __all__ = [
     "RNN",
@@ -68,6 +69,7 @@ __all__ = [
     "certify_equivalence",
     "certify_witness",
     "compare",
+    "complex_unitary",
     "convert_file",
     "defect_rank",
     "delay_chain",
@@ -90,9 +92,12 @@ __all__ = [
     "save_rnn",
     "similarity",
     "simulate",
+    "smallest_unitary",
     "spectral_norm",
     "state_bound",
+    "states_needed",
     "to_unitary",
+    "unbounded_unitary",
     "unit_norm_scaling",
     "unitary_equivalent",
 ]

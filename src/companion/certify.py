@@ -42,7 +42,7 @@ Array = np.ndarray
 FORMAT, VERSION = "companion certificate", 1
 # A file from anywhere must not be able to keep the checker busy for long.
 MAX_BYTES, MAX_STATES, MAX_STEPS, MAX_DIGITS, MAX_BITS = 8_000_000, 512, 4096, 4000, 2**13
-MAX_WORK = 5e10  # bit operations, roughly; about a minute
+MAX_WORK = 5e10  # bit operations, roughly; under a minute
 _LONGEST = 13_000  # bits after the point: under MAX_DIGITS digits
 _SHARP = 0.999999  # enclose a gap this tightly before printing it
 _NUMBER = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}|-?[0-9]+(/[1-9][0-9]*)?")
@@ -220,7 +220,11 @@ def recheck(path: str | os.PathLike[str]) -> Certificate:
     kind, statement, body = content["kind"], content["statement"], content["body"]
     if kind not in _PROOFS or not isinstance(body, dict) or not isinstance(statement, str):
         raise CertificateError(f"kind is {kind!r}; allowed: {', '.join(_PROOFS)}.")
-    if content["sha256"] != Certificate(kind, statement, body).sha256:
+    try:
+        sha256 = Certificate(kind, statement, body).sha256
+    except RecursionError as error:
+        raise CertificateError(f"{source} is nested too deeply.") from error
+    if content["sha256"] != sha256:
         raise CertificateError(f"{source} was altered: its hash does not match its content.")
     certificate = _checked(kind, body)
     if statement != certificate.statement:
@@ -287,7 +291,7 @@ def _prove_equality(body: dict[str, Any]) -> str:
     if x.shape[1] != rnn.m:
         raise CertificateError(f"input has {x.shape[1]} columns; the networks take {rnn.m}.")
     for candidate in (rnn, unitary):
-        _limit_exact_work(candidate, len(x))
+        _limit_exact_work(candidate, x)
     a, b = parameters(rnn), parameters(unitary)
     if b.W.transpose() * b.W != _identity(unitary.n):
         raise CertificateError("the recurrent matrix of the unitary network is not orthogonal.")
@@ -509,13 +513,26 @@ def _limit_work(rnn: RNN, steps: int, bits: int) -> None:
         )
 
 
-def _limit_exact_work(rnn: RNN, steps: int) -> None:
-    denominator = 1
-    for v in rnn.W.flat:  # every step lengthens the exact states by its bits
-        denominator = lcm(denominator, v.denominator)
-        if denominator.bit_length() > 20_000:
-            raise CertificateError("W has denominators too long for an exact run.")
-    work = float(steps) ** 2 * rnn.n**2 * (denominator.bit_length() + 16)
+def _limit_exact_work(rnn: RNN, x: Array) -> None:
+    # The denominators of h(k) divide lcm(W)^k lcm(F) lcm(b) lcm(x) lcm(h_init).
+    bits = {}
+    for name, a in {
+        "W": rnn.W,
+        "F": rnn.F,
+        "b": rnn.b,
+        "h": rnn.h_init,
+        "C": rnn.C,
+        "x": x,
+    }.items():
+        denominator, largest = 1, 1
+        for v in a.flat:
+            denominator = lcm(denominator, v.denominator)
+            largest = max(largest, v.numerator.bit_length())
+            if denominator.bit_length() > 20_000:
+                raise CertificateError(f"{name} has denominators too long for an exact run.")
+        bits[name] = denominator.bit_length() + largest
+    T, N = float(len(x)), float(rnn.n)
+    work = N**2 * T * (T * bits["W"] / 2 + sum(bits.values())) + N**4 * bits["W"]
     if work > MAX_WORK:
         raise CertificateError(
             f"the check would take {work:.3g} bit operations; {MAX_WORK:.3g} allowed."

@@ -163,25 +163,30 @@ def find_witness(student: RNN, input_bound: float | Fraction) -> Witness:
             f"activation is {student.activation!r}; theorem 2 is about 'relu' "
             "(find_sigmoid_witness takes 'sigmoid' and 'tanh')."
         )
-    theta = check_student(student)
+    _require_square(student)
     if student.n >= 2 * student.m:
         raise NoClaimError(
             f"the student has N = {student.n} states for n = {student.m} inputs; theorem 2 claims "
             f"a difference only below 2n = {2 * student.m}, and unitary_equivalent attains 2n."
         )
+    theta = check_student(student)
     found = _refute(theta, _power_of_two(bound))
     if found is None:
         raise AssertionError("no witness although N < 2n and U is invertible; please report this.")
     return _witness(student, *found)
 
 
-def check_student(student: RNN) -> Parameters:
-    """Θ in exact numbers, after checking m = p and that the recurrent matrix is invertible."""
+def _require_square(student: RNN) -> None:
     if student.m != student.p:
         raise ValueError(
             f"the student has {student.m} inputs and {student.p} outputs; the memoryless teacher "
             "has as many outputs as inputs."
         )
+
+
+def check_student(student: RNN) -> Parameters:
+    """Θ in exact numbers, after checking m = p and that the recurrent matrix is invertible."""
+    _require_square(student)
     theta = parameters(student)
     if theta.W.numer_denom()[0].rank() < student.n:
         raise ValueError(
