@@ -8,11 +8,18 @@ a white card.
 
 from __future__ import annotations
 
+import base64
+import html
+import io
+import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
 INK = "#1a1a1a"  # text, axes, reference lines
@@ -126,3 +133,52 @@ def use_style() -> None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("svg", metadata={"Date": None})  # type: ignore[no-untyped-call] # untyped upstream
+
+
+class Slider:
+    """Figures that a slider steps through, in one piece of HTML: no server, no library.
+
+    Without scripts, and in print, the chosen first frame stands as a figure. The keyboard's arrows
+    move the slider.
+
+    Parameters
+    ----------
+    frames : label of each position, and its figure; the figures are closed.
+    name : what the slider changes.
+    alt : what the figures show, for readers who do not see them.
+    start : the position shown first.
+    """
+
+    def __init__(
+        self, frames: Sequence[tuple[str, Figure]], *, name: str, alt: str, start: int = 0
+    ) -> None:
+        self.labels = [label for label, _ in frames]
+        self.name, self.alt, self.start = name, alt, start
+        self.images = []
+        for _, figure in frames:
+            file = io.BytesIO()
+            figure.savefig(file, format="svg", metadata={"Date": None})
+            self.images.append(base64.b64encode(file.getvalue()).decode())
+            plt.close(figure)
+
+    def __repr__(self) -> str:
+        return f"slider over {self.name}: {', '.join(self.labels)}"
+
+    def _repr_html_(self) -> str:
+        images = "".join(
+            f'<img alt="{html.escape(f"{self.alt} {self.name}: {label}.")}"'
+            f'{"" if i == self.start else " hidden"} src="data:image/svg+xml;base64,{data}">'
+            for i, (label, data) in enumerate(zip(self.labels, self.images, strict=True))
+        )
+        move = (
+            "const f=this.closest('.slider'),l=JSON.parse(f.dataset.labels)[this.value];"
+            "f.querySelectorAll('img').forEach((e,i)=>e.hidden=i!=this.value);"
+            "f.querySelector('output').textContent=l;this.setAttribute('aria-valuetext',l)"
+        )
+        shown = html.escape(self.labels[self.start])
+        return (
+            f'<div class="slider" data-labels="{html.escape(json.dumps(self.labels))}">{images}'
+            f'<label>{html.escape(self.name)} <input type="range" min="0" '
+            f'max="{len(self.labels) - 1}" value="{self.start}" aria-valuetext="{shown}" '
+            f'oninput="{move}"> <output>{shown}</output></label></div>'
+        )
