@@ -325,7 +325,7 @@ def test_balance_refuses() -> None:
 def test_horizon_bound_outweighs_the_rounding_of_a_long_sum(dtype: type, norm: float) -> None:
     """1 + 1e-11 minus 1, as (‖W‖ᵀ − 1)/(‖W‖ − 1) computes it, would lose the margin."""
     one = RNN([[norm]], [[1.0]], [0.0], [[1.0]], [0.0]).astype(dtype)
-    for X in (1e-30, 0.1, 1 / 3):
+    for X in (1e-30, 0.7, 0.9):  # in float64 the last two drift upwards, by 4e-14
         h = simulate(one, np.full((2000, 1), X))
         bound = state_bound(one, X, horizon=2000)
         assert h.max() <= bound.norm

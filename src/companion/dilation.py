@@ -48,7 +48,9 @@ def _defect_svd(
     W: Float[Array, "n n"],
 ) -> tuple[Float[Array, "n r"], Float[Array, " r"], Float[Array, " r"], Float[Array, "r n"]]:
     """(P_r, s_r, c_r, Q_rᵀ): the singular triples with s < 1, and c = √(1 − s²)."""
-    P, s, Qt = np.linalg.svd(W)
+    from scipy.linalg import svd  # in W's own dtype; NumPy's takes float32 through float64
+
+    P, s, Qt = svd(W, check_finite=False)
     tol = norm_tolerance(W)
     if s[0] > 1 + tol:
         raise NotContractiveError(
