@@ -154,6 +154,8 @@ def test_convert_writes_and_reports(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert cli.main([*command, "--nonlinearity", "relu"]) == 0
     assert "3 -> 6 states" in capsys.readouterr().out
     assert target.is_file()
+    assert cli.main(command) == 2  # nothing is started where the target exists
+    assert "--force" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("args", [[], ["unknown"], ["run"], ["convert", "a", "b"], ["pages", "-x"]])

@@ -232,3 +232,40 @@ def test_convert_file_refuses(tmp_path: Path) -> None:
     assert out.read_text() == "mine"
     convert_file(good, out, 1.0, nonlinearity="relu", overwrite=True)
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_torchs_seed_is_left_alone() -> None:
+    module = network(0)
+    before = torch.get_rng_state()
+    to_unitary(module, 1.0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bias_hh_l0": None}, "bias_hh_l0 is missing"),
+        ({"bias_ih_l0": None}, "bias_ih_l0 is missing"),
+        ({"weight_ih_l1": torch.zeros(5, 5)}, "weight_ih_l1 has no place"),
+        ({"weight_hr_l0": torch.zeros(2, 5)}, "weight_hr_l0 has no place"),
+        ({"weight_hh_l0": torch.zeros(5, 5, dtype=torch.int64)}, "torch.int64"),
+    ],
+)
+def test_file_with_parts_missing_or_over_is_refused(
+    tmp_path: Path, change: dict[str, torch.Tensor | None], message: str
+) -> None:
+    """One bias of two was once dropped, and the file converted to another network."""
+    tensors = {k: v for k, v in {**network(0).state_dict(), **change}.items() if v is not None}
+    save_file(tensors, tmp_path / "in.safetensors", metadata={"nonlinearity": "relu"})
+    with pytest.raises(ValueError, match=message):
+        convert_file(tmp_path / "in.safetensors", tmp_path / "out.safetensors", 1.0)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_destination_must_be_a_file_in_an_existing_folder(tmp_path: Path) -> None:
+    source = tmp_path / "in.safetensors"
+    save_file(network(0).state_dict(), source, metadata={"nonlinearity": "relu"})
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("none/out.safetensors", "folder.safetensors"):
+        with pytest.raises(ValueError, match="a file in an existing folder"):
+            convert_file(source, tmp_path / name, 1.0, overwrite=True)

@@ -192,3 +192,20 @@ def test_unit_norm_scaling_needs_an_off_diagonal_entry() -> None:
     with pytest.raises(NotContractiveError):
         unit_norm_scaling(np.array([[0.5, 3.0], [0.0, 0.5]]))
     assert unit_norm_scaling(np.eye(2)).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("small", [1e-9, 1e-30, 1e-200])
+def test_unit_norm_scaling_of_a_nearly_diagonal_matrix(small: float) -> None:
+    W = np.array([[0.5, small], [0.0, 0.3]])
+    d = unit_norm_scaling(W)
+    assert defect_rank(d[:, None] * W / d) == 1
+
+
+def test_minimal_scaling_at_the_ends_of_the_range() -> None:
+    W = np.array([[0.0, 4.0], [1.0, 0.0]])
+    for factor in (5e-324, 1e-200, 1e200, 1e305):
+        assert np.isfinite(minimal_scaling(factor * W)).all()
+    np.testing.assert_allclose(minimal_scaling(1e200 * W), minimal_scaling(W))
+    np.testing.assert_array_equal(minimal_scaling(np.zeros((3, 3))), np.ones(3))
+    with pytest.raises(ValueError, match=r"spread is 0\.5"):
+        minimal_scaling(W, spread=0.5)

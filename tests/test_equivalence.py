@@ -319,3 +319,78 @@ def test_balance_refuses() -> None:
         balance(drawn(0, 3, 0.5), norm=2.0)
     assert spectral_norm(balance(drawn(0, 3, 0.5), norm=1)) == pytest.approx(1, abs=1e-14)
     assert minimal_scaling(np.eye(2)).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("dtype", "norm"), [(np.float64, 1.0), (np.float32, 1.0)])
+def test_horizon_bound_outweighs_the_rounding_of_a_long_sum(dtype: type, norm: float) -> None:
+    """1 + 1e-11 minus 1, as (‖W‖ᵀ − 1)/(‖W‖ − 1) computes it, would lose the margin."""
+    one = RNN([[norm]], [[1.0]], [0.0], [[1.0]], [0.0]).astype(dtype)
+    for X in (1e-30, 0.7, 0.9):  # in float64 the last two drift upwards, by 4e-14
+        h = simulate(one, np.full((2000, 1), X))
+        bound = state_bound(one, X, horizon=2000)
+        assert h.max() <= bound.norm
+        assert h.max() <= bound.upper[0]
+
+
+@pytest.mark.parametrize("tiny", [1e-170, 1e-300, 1e-308, 1e-320])
+def test_bound_of_parameters_whose_squares_underflow(tiny: float) -> None:
+    rnn = drawn(5, 3, 0.9)
+    rnn = replace(rnn, F=rnn.F * tiny, b=rnn.b * tiny, h_init=rnn.h_init * tiny)
+    urnn = unitary_equivalent(rnn, 1.0)
+    _, states = simulate(urnn, inputs(5, 1.0), return_states=True)
+    assert (states[..., 3:] == 0).all()
+    assert (states[..., :3] > 0).any()
+
+
+def test_what_overflows_is_refused_and_says_so() -> None:
+    rnn = drawn(0, 3, 0.5)
+    with pytest.raises(ValueError, match=r"the bound exceeds 1\.8e308"):
+        state_bound(rnn, 1e308)
+    with pytest.raises(ValueError, match=r"the bound exceeds 1\.8e308"):
+        state_bound(replace(rnn, W=2 * np.eye(3)), 1.0, horizon=5000)
+    with pytest.raises(ValueError, match="input_bound is 1000"):
+        state_bound(rnn, 10**400)
+    with pytest.raises(ValueError, match="past the range of float32"):
+        unitary_equivalent(rnn.astype(np.float32), 1e39)
+    one = RNN([[0.5]], [[1.0]], [0.0], [[1.0]], [0.0]).astype(np.float32)
+    with pytest.raises(ValueError, match="1 positive numbers within the range of float32"):
+        unitary_equivalent(one, 1.0, scale=np.array([1e-50]))
+    W, _ = rational_contraction(2, np.random.default_rng(0))
+    big = RNN(W, [[1], [1]], [10**400, 0], [[1, 1]], [0, 0])
+    with pytest.raises(ValueError, match="exceeds"):
+        state_bound(big, 1.0)
+
+
+def test_exact_network_takes_an_exact_scale() -> None:
+    """DWD⁻¹ with rational D has an exact dilation where W is rational: here the shift ½ → 1."""
+    half = RNN(
+        [[0, Fraction(1, 2)], [0, 0]], F=[[1, 0], [0, 1]], b=[1, -1], C=[[1, 2]], h_init=[0, 3]
+    )
+    U = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], dtype=object)
+    urnn = unitary_equivalent(half, 1.0, scale=[Fraction(2), Fraction(1)], dilation=U)
+    x = np.random.default_rng(0).integers(-1, 2, (50, 1)) * np.array([[1, 0]])
+    assert urnn.is_exact
+    assert urnn.n == 3
+    assert compare(half, urnn, x).difference == 0
+
+
+def test_ordered_sums_differ_in_no_bit_not_even_a_sign_of_zero() -> None:
+    rnn = RNN(-0.5 * np.eye(2), np.eye(2), [-1.0, -1.0], [[-1.0, -2.0]], [0.0, 0.0])
+    x = np.zeros((5, 2))
+    y, z = (simulate(a, x, summation="ordered") for a in (rnn, unitary_equivalent(rnn, 1.0)))
+    assert y.tobytes() == z.tobytes()
+
+
+@pytest.mark.parametrize(
+    "W",
+    [
+        [[0.5, 1e8], [0.0, 0.5]],
+        [[0.1, 1e100], [1e-101, 0.1]],
+        (0.9 * np.eye(6) + 50 * np.eye(6, k=1)).tolist(),
+        [[0.0, 0.0], [0.0, 0.0]],
+    ],
+)
+def test_balance_goes_as_far_as_a_matrix_needs(W: list[list[float]]) -> None:
+    n = len(W)
+    rnn = RNN(W, np.ones((n, 1)), np.zeros(n), np.ones((1, n)), np.zeros(n))
+    assert is_contractive(balance(rnn))

@@ -250,3 +250,48 @@ def test_random_rnn_is_the_seed_s_in_every_dtype() -> None:
     assert (a.astype(object).W.astype(float) == a.W).all()
     with pytest.raises(ValueError, match="norm"):
         drawn(0, norm=-1.0)
+
+
+def test_integers_take_the_dtype_of_the_others() -> None:
+    half = np.float32([[0.5]])
+    assert RNN(half, [[1]], [0], [[1]], [0]).dtype == np.float32
+    assert RNN([[0]], half, [0], [[1]], [0]).dtype == np.float32
+    assert RNN([[0]], [[1]], [0], [[1]], [0]).dtype == np.float64
+    assert RNN([[0]], [[Fraction(1, 2)]], [0], [[1]], [0]).is_exact
+
+
+def test_refusals_name_what_was_given() -> None:
+    good: dict[str, object] = {
+        "W": [[0.5]],
+        "F": [[1.0]],
+        "b": [0.0],
+        "C": [[1.0]],
+        "h_init": [0.0],
+    }
+    with pytest.raises(ValueError, match="W is no array"):
+        RNN(**(good | {"W": [[1.0, 2.0], [3.0]]}))  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(ValueError, match=r"activation is \['relu'\]"):
+        RNN(**(good | {"activation": ["relu"]}))  # type: ignore[arg-type]  # wrong on purpose
+    rnn = RNN(**good).astype(np.float32)  # type: ignore[arg-type]  # a dict of mixed types
+    with pytest.raises(ValueError, match=r"x\[0, 0\] is 1e\+300"):
+        simulate(rnn, [[1e300]])
+    with pytest.raises(ValueError, match="batch at least 1"):
+        simulate(rnn, np.zeros((0, 3, 1)))
+    with pytest.raises(ValueError, match="not finite"):
+        spectral_norm(np.array([[np.nan]]))
+    with pytest.raises(ValueError, match="n is 0"):
+        random_rnn(0, inputs=1, outputs=1, norm=0.5, rng=np.random.default_rng(0))
+
+
+def test_exact_states_are_fractions_and_exact_checks_do_not_underflow() -> None:
+    exact = RNN([[Fraction(1, 2)]], [[1]], [0], [[1]], [0])
+    _, h = simulate(exact, [[-1], [2]], return_states=True)
+    assert all(isinstance(v, Fraction) for v in h.flat)
+    assert not is_unitary(np.array([[1 + Fraction(1, 10**400)]], dtype=object))
+
+
+def test_similarity_by_a_diagonal_of_any_scale() -> None:
+    rnn = random_rnn(3, inputs=1, outputs=1, norm=0.9, rng=np.random.default_rng(0))
+    scaled = similarity(rnn, np.diag([1e100, 1.0, 1e-100])[[1, 2, 0]])
+    x = np.random.default_rng(1).standard_normal((50, 1))
+    np.testing.assert_allclose(simulate(scaled, x), simulate(rnn, x), rtol=1e-10, atol=1e-12)

@@ -213,7 +213,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.function(args))
     except KeyboardInterrupt:
         code, message = 130, "interrupted; nothing half-written is left"
-    except (ValueError, TypeError, FileNotFoundError) as error:  # refused, with what is allowed
+    except (
+        ValueError,
+        TypeError,
+        FileNotFoundError,
+        FileExistsError,
+    ) as error:  # refused, with what is allowed
         code, message = 2, str(error)
     except (RuntimeError, OSError) as error:
         code, message = 1, str(error)

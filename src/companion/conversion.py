@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from companion.dilation import NotContractiveError, minimal_scaling
+from companion.dilation import NotContractiveError, contracting_scaling
 from companion.equivalence import rescaled, state_bound, unitary_equivalent
 from companion.rnn import RNN, Array, eps_of, orthogonality_error, spectral_norm
 
@@ -117,15 +118,15 @@ def to_unitary(
         layer = RNN(layer.W, (layer.F / d).astype(layer.dtype), layer.b, layer.C, layer.h_init)
         d = np.ones(layer.n)
         if rescale and spectral_norm(layer) > 1:
-            scale = minimal_scaling(layer.W)
+            scale = contracting_scaling(layer.W)
             if spectral_norm(rescaled(layer, scale)) <= 1:
                 d, layer = scale, rescaled(layer, scale)
         start = initial_bound * float(d.max())
         try:
             layers.append(unitary_equivalent(layer, X, horizon=horizon, initial_bound=start))
         except NotContractiveError as error:
-            hint = "" if rescale else " For a torch module that is rescale=True."
-            raise NotContractiveError(f"layer {index}: {error}{hint}") from None
+            advice = str(error).replace("see balance(rnn)", "give to_unitary rescale=True")
+            raise NotContractiveError(f"layer {index}: {advice}") from None
         except (TypeError, ValueError) as error:
             raise type(error)(f"layer {index}: {error}") from None
         scales.append(d)
@@ -134,15 +135,15 @@ def to_unitary(
 
     size = max(layer.n for layer in layers)
     like = module.all_weights[0][0]
-    result = torch.nn.RNN(
-        module.input_size,
-        size,
-        module.num_layers,
-        nonlinearity="relu",
-        batch_first=module.batch_first,
-        device=like.device,
-        dtype=like.dtype,
-    )
+    with torch.random.fork_rng(devices=[]):  # its random weights must not shift the caller's seed
+        result = torch.nn.RNN(
+            module.input_size,
+            size,
+            module.num_layers,
+            nonlinearity="relu",
+            batch_first=module.batch_first,
+            dtype=like.dtype,
+        ).to(like.device)
     with torch.no_grad():
         for parameter in result.parameters():
             parameter.zero_()
@@ -241,6 +242,8 @@ def convert_file(
             )
     if not source.is_file():
         raise FileNotFoundError(f"source {source} does not exist or is no file.")
+    if not destination.parent.is_dir() or destination.is_dir():
+        raise ValueError(f"destination is {destination}; it must be a file in an existing folder.")
     if destination.exists() and not overwrite:
         raise FileExistsError(f"destination {destination} exists; name another, or use --force.")
     try:
@@ -273,6 +276,8 @@ def convert_file(
     try:
         save_file({**copied, **new}, temporary, metadata={**metadata, **note})
         temporary.replace(destination)
+    except SafetensorError as error:  # its report of a full or read-only disk
+        raise OSError(f"cannot write {destination}: {error}") from None
     finally:
         temporary.unlink(missing_ok=True)
     return report
@@ -314,10 +319,11 @@ def _rnn_of(tensors: dict[str, torch.Tensor], nonlinearity: str) -> tuple[torch.
             f"{None if F is None else tuple(F.shape)}; a torch.nn.RNN has (n, n) and (n, m). "
             "LSTM and GRU files stack several gates and cannot be converted."
         )
+    if W.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"{prefix}weight_hh_l0 is {W.dtype}; allowed: float32, float64.")
     layers = sum(name.startswith("weight_hh_l") for name in own)
-    module = torch.nn.RNN(
-        F.shape[1], W.shape[0], layers, nonlinearity, bias="bias_hh_l0" in own, dtype=W.dtype
-    )
+    bias = any(name.startswith("bias_") for name in own)
+    module = torch.nn.RNN(F.shape[1], W.shape[0], layers, nonlinearity, bias, dtype=W.dtype)
     expected = module.state_dict()
     for name, value in expected.items():
         if name not in own or own[name].shape != value.shape or own[name].dtype != W.dtype:
@@ -325,6 +331,13 @@ def _rnn_of(tensors: dict[str, torch.Tensor], nonlinearity: str) -> tuple[torch.
             raise ValueError(
                 f"{prefix}{name} is {have}; it must be {tuple(value.shape)}, {W.dtype}."
             )
+    if odd := sorted(
+        name for name in own.keys() - expected if re.match(r"(weight|bias)_[ih]", name)
+    ):
+        raise ValueError(
+            f"{prefix}{odd[0]} has no place in a torch.nn.RNN of {layers} layers "
+            f"{'with' if bias else 'without'} biases; remove it, or complete its layer."
+        )
     module.load_state_dict({name: own[name] for name in expected})
     return module.eval(), prefix
 

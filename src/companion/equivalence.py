@@ -10,6 +10,7 @@ so the new block stays 0 and the first n states run the original recursion.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -18,12 +19,22 @@ from jaxtyping import Float, Shaped
 
 from companion.dilation import (
     NotContractiveError,
-    minimal_scaling,
+    contracting_scaling,
     orthogonal_dilation,
     scaling_advice,
     unit_norm_scaling,
 )
-from companion.rnn import RNN, Array, Summation, is_unitary, simulate, spectral_norm
+from companion.rnn import (
+    RNN,
+    Array,
+    Summation,
+    as_array,
+    as_exact,
+    as_float,
+    is_unitary,
+    simulate,
+    spectral_norm,
+)
 
 _REFINEMENTS = 50  # interval steps; the box shrinks by about ‖W‖ each, and any stop is valid
 _LONGEST_INTERVAL_RUN = 100_000  # steps; past it only the norm bound is used
@@ -50,11 +61,15 @@ class StateBound:
         return np.asarray(np.minimum(box, ball))
 
 
-def _float_parameters(rnn: RNN) -> tuple[Array, Array, Array, Array, float]:
-    """(W, F, b, h₋₁) in float64 and the rounding unit that the bounds must outweigh."""
-    eps = float(np.finfo(np.float64 if rnn.is_exact else rnn.dtype).eps)
-    W, F, b, h = (np.asarray(a, dtype=np.float64) for a in (rnn.W, rnn.F, rnn.b, rnn.h_init))
-    return W, F, b, h, eps
+def _float_parameters(rnn: RNN) -> tuple[Array, Array, Array, Array, float, float]:
+    """(W, F, b, h₋₁) in float64, and what the bounds must outweigh: eps, and tiny for underflow."""
+    info = np.finfo(np.float64 if rnn.is_exact else rnn.dtype)
+    eps, tiny = float(info.eps), 0.0 if rnn.is_exact else float(info.tiny)
+    try:
+        W, F, b, h = (np.asarray(a, dtype=np.float64) for a in (rnn.W, rnn.F, rnn.b, rnn.h_init))
+    except OverflowError:
+        raise ValueError("a parameter exceeds 1.8e308, past which no bound is computed.") from None
+    return W, F, b, h, eps, tiny
 
 
 def _checked_bound(name: str, bound: float) -> float:
@@ -65,8 +80,8 @@ def _checked_bound(name: str, bound: float) -> float:
             f"{name} is {bound!r}; it must be a number, the largest Euclidean norm. "
             "Without a bound no finite bias keeps the new states at 0."
         )
-    if not 0 <= bound < np.inf:
-        raise ValueError(f"{name} is {bound}; it must be finite and at least 0.")
+    if not 0 <= bound <= sys.float_info.max:
+        raise ValueError(f"{name} is {bound}; it must be finite (below 1.8e308) and at least 0.")
     return float(bound)
 
 
@@ -96,10 +111,11 @@ def _ball(gain: float, push: float, start: float, horizon: int | None) -> float:
         return max(start, push / (1 - gain))
     if horizon is None:
         return np.inf
-    with np.errstate(over="ignore"):
-        growth = np.exp(horizon * np.log(gain))
-        steps = (growth - 1) / (gain - 1) if gain > 1 else horizon
-        return float(growth * start + push * steps)
+    # expm1: 1 + 1e-11 minus 1 would lose the very digits by which the bound outweighs rounding.
+    growth = np.expm1(horizon * np.log1p(gain - 1))
+    steps = growth / (gain - 1) if gain > 1 else horizon
+    radius = float((growth + 1) * start + push * steps)
+    return radius if np.isfinite(radius) else np.inf
 
 
 def _box(
@@ -166,24 +182,35 @@ def state_bound(
     _require_relu(rnn, "state_bound")
     X, T = _checked_bound("input_bound", input_bound), _checked_horizon(horizon)
     r0 = _checked_bound("initial_bound", initial_bound)
-    W, F, b, h_init, eps = _float_parameters(rnn)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused, not warned of
+        return _state_bound(rnn, X, T, r0)
+
+
+def _state_bound(rnn: RNN, X: float, T: int | None, r0: float) -> StateBound:
+    W, F, b, h_init, eps, tiny = _float_parameters(rnn)
     slack = 1 + 10 * (rnn.n + rnn.m) * eps
     lowest, highest = np.minimum(h_init, -r0 * slack), np.maximum(h_init, r0 * slack)
 
     gain = spectral_norm(W) + 10 * rnn.n * eps
-    push = float(np.linalg.norm(F, 2) * X + np.linalg.norm(b)) * slack
-    radius = _ball(gain, push, max(float(np.linalg.norm(h_init)), r0), T) * slack
+    # hypot: squares of entries below 1e-162 are 0, and a bound made of them would be too.
+    push = float(np.linalg.norm(F, 2) * X + np.hypot.reduce(b)) * slack + rnn.n * tiny
+    radius = _ball(gain, push, max(float(np.hypot.reduce(h_init)), r0), T) * slack
 
     # States after the first are ≥ 0, so W⁻ pushes up only where h₋₁ is negative.
     up, down = np.maximum(W, 0) * slack, np.maximum(-W, 0) * slack
-    row = np.linalg.norm(F, axis=1) * X
-    drive = b + row + (np.abs(b) + row) * (slack - 1) + down @ -np.minimum(lowest, 0)
+    row = np.hypot.reduce(F, axis=1) * X
+    drive = tiny + b + row + (np.abs(b) + row) * (slack - 1) + down @ -np.minimum(lowest, 0)
     upper = np.minimum(_box(up, drive, np.maximum(highest, 0), T), radius)
     if not np.isfinite(upper).all():
+        norm = f"no finite bound on the states: ‖W‖₂ is {spectral_norm(W):.6g}"
+        if gain < 1 or T is not None:
+            raise ValueError(
+                f"{norm}, and the bound exceeds 1.8e308: lower input_bound or horizon."
+            )
         raise ValueError(
-            f"no finite bound on the states: ‖W‖₂ is {spectral_norm(W):.6g}, not below 1 beyond "
-            "rounding, and interval propagation diverges. Give horizon=T, the number of steps for "
-            "which the equality must hold, or balance(rnn) first."
+            f"{norm}, not below 1 beyond rounding, and interval propagation diverges. Give "
+            "horizon=T, the number of steps for which the equality must hold, or balance(rnn) "
+            "first."
         )
     # One step maps a valid box into a valid box, so their intersection is valid.
     for _ in range(_REFINEMENTS):
@@ -193,7 +220,7 @@ def state_bound(
 
 def rescaled(rnn: RNN, d: Shaped[Array, " n"]) -> RNN:
     """The network (DWD⁻¹, DF, Db, CD⁻¹, Dh₋₁), D = diag(d): equal, for d > 0, under ReLU."""
-    d = np.asarray(d, dtype=rnn.dtype)
+    d = _checked_scale(d, rnn)
     return RNN(
         d[:, None] * rnn.W / d,
         d[:, None] * rnn.F,
@@ -204,13 +231,26 @@ def rescaled(rnn: RNN, d: Shaped[Array, " n"]) -> RNN:
     )
 
 
+def _checked_scale(d: object, rnn: RNN) -> Array:
+    """Positive entries of the network's dtype, one a state; Fractions for an exact network."""
+    a = as_array("scale", d)
+    with np.errstate(over="ignore"):
+        a = as_exact("scale", a) if rnn.is_exact else as_float("scale", a, rnn.dtype)
+    if a.shape != (rnn.n,) or not (a > 0).all():
+        raise ValueError(
+            f"scale is {np.asarray(d)}; it must be {rnn.n} positive numbers within the range of "
+            f"{rnn.dtype}."
+        )
+    return a
+
+
 def balance(rnn: RNN, *, norm: float | None = None) -> RNN:
     """The equal network (DWD⁻¹, DF, Db, CD⁻¹, Dh₋₁) for a well-chosen diagonal D ≻ 0. **Ours.**
 
     Parameters
     ----------
     rnn : ReLU or identity network, floating point.
-    norm : None: D makes ‖DWD⁻¹‖₂ as small as it finds (`minimal_scaling`), and the result is
+    norm : None: D makes ‖DWD⁻¹‖₂ as small as it finds (`contracting_scaling`), and the result is
         contractive. 1: D makes ‖DWD⁻¹‖₂ = 1 (`unit_norm_scaling`), for the 2n − 1 construction;
         the result needs a horizon, or the state bound of ``rnn`` (`unitary_equivalent`'s scale).
 
@@ -236,7 +276,7 @@ def balance(rnn: RNN, *, norm: float | None = None) -> RNN:
         raise ValueError(f"norm is {norm!r}; allowed: None (as small as possible) or 1.")
     if norm == 1:
         return rescaled(rnn, unit_norm_scaling(rnn.W))
-    balanced = rescaled(rnn, minimal_scaling(rnn.W))
+    balanced = rescaled(rnn, contracting_scaling(rnn.W))
     if spectral_norm(balanced) >= 1:
         raise NotContractiveError(f"‖W‖₂ is {spectral_norm(rnn):.6g}. {scaling_advice(rnn.W)}")
     return balanced
@@ -259,8 +299,9 @@ def unitary_equivalent(
     input_bound : X ≥ 0, Euclidean, at every step.
     horizon : number of steps, where the states have no bound without one (‖W‖₂ = 1).
     initial_bound : keep the equality for every initial state [h₋₁; 0] with ‖h₋₁‖₂ up to this.
-    scale : positive diagonal d; the dilation is then that of DWD⁻¹, with the states bounded
-        before scaling. **Ours**: `unit_norm_scaling` gives 2n − 1 states.
+    scale : positive diagonal d (Fractions for an exact network); the dilation is then that of
+        DWD⁻¹, with the states bounded before scaling. **Ours**: `unit_norm_scaling` gives 2n − 1
+        states.
     dilation : orthogonal matrix with (D)W(D⁻¹) as its leading block; `orthogonal_dilation` by
         default. Exact networks need an exact one, from `rational_contraction`.
 
@@ -293,21 +334,24 @@ def unitary_equivalent(
     scaled = rnn
     d = np.ones(rnn.n)
     if scale is not None:
-        d = np.asarray(scale, dtype=np.float64)
-        if d.shape != (rnn.n,) or not (np.isfinite(d).all() and (d > 0).all()):
-            raise ValueError(f"scale is {scale!r}; it must be {rnn.n} positive finite numbers.")
-        scaled = rescaled(rnn, d)
+        d = _checked_scale(scale, rnn)
+        scaled, d = rescaled(rnn, d), d.astype(np.float64)
     U = orthogonal_dilation(scaled.W) if dilation is None else _checked_dilation(dilation, scaled)
     N, n = U.shape[0], rnn.n
     K = U[n:, :n]
     bound = state_bound(rnn, input_bound, horizon=horizon, initial_bound=initial_bound)
     reach = bound.supremum(K.astype(np.float64) * d)
     # Twice the rounding of K h itself, so that the computed pre-activation is ≤ 0 as well.
-    eps = _float_parameters(rnn)[-1]
+    eps, tiny = _float_parameters(rnn)[-2:]
     margin = (
         10 * n * eps * (np.abs(K.astype(np.float64)) * d) @ np.maximum(bound.upper, -bound.lower)
     )
-    M = np.maximum(reach, 0) * (1 + 10 * n * eps) + margin
+    M = np.maximum(reach, 0) * (1 + 10 * n * eps) + margin + tiny
+    if not rnn.is_exact and M.max(initial=0) > np.finfo(rnn.dtype).max:
+        raise ValueError(
+            f"the bias M reaches {M.max():.3g}, past the range of {rnn.dtype}: lower input_bound "
+            f"({input_bound}), or use float64."
+        )
     b_new = (
         np.array([Fraction(float(v)) for v in M], dtype=object)
         if rnn.is_exact
@@ -390,9 +434,9 @@ def compare(
     gap = abs(y_a - y_b)
     differs = np.argwhere((gap != 0).any(axis=-1))
     eps = 0.0 if rnn_a.is_exact else float(np.finfo(rnn_a.dtype).eps)
-    largest_x = np.sqrt((np.asarray(x, dtype=np.float64) ** 2).sum(-1).max())
-    largest_h = np.sqrt((h_a.astype(np.float64) ** 2).sum(-1).max())
-    W, F, b, h_init, _ = _float_parameters(rnn_a)
+    largest_x = np.hypot.reduce(np.asarray(x, dtype=np.float64), axis=-1).max()
+    largest_h = np.hypot.reduce(h_a.astype(np.float64), axis=-1).max()
+    W, F, b, h_init, _, _ = _float_parameters(rnn_a)
     terms = np.linalg.norm(W) * max(largest_h, np.linalg.norm(h_init))
     terms += np.linalg.norm(F) * largest_x + np.linalg.norm(b)
     slack = 1 - min(spectral_norm(rnn_a), spectral_norm(rnn_b))

@@ -21,7 +21,8 @@ Summation = Literal["blas", "ordered"]
 
 
 def _relu(z: Array) -> Array:
-    return np.asarray(np.maximum(z, np.zeros(1, dtype=z.dtype)))
+    zero = Fraction(0) if z.dtype == object else 0
+    return np.asarray(np.maximum(z, np.full(1, zero, dtype=z.dtype)))
 
 
 def _sigmoid(z: Array) -> Array:
@@ -39,7 +40,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 EXACT_ACTIVATIONS = ("identity", "relu")  # those that map rationals to rationals
 
 
-def _as_exact(name: str, a: Array) -> Array:
+def as_exact(name: str, a: Array) -> Array:
     """Object array of Fractions from an array of Fractions and integers; floats are refused."""
     out = np.empty(a.shape, dtype=object)
     for i, v in np.ndenumerate(a):
@@ -52,14 +53,25 @@ def _as_exact(name: str, a: Array) -> Array:
     return out
 
 
-def _as_float(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
+def as_array(name: str, a: object) -> Array:
+    """An array of whatever dtype; the error for rows of different lengths names the parameter."""
+    try:
+        return np.asarray(a)
+    except ValueError as error:
+        raise ValueError(f"{name} is no array: {error}") from None
+
+
+def as_float(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
+    """A copy of an array of real numbers in a float dtype, every entry finite in it."""
     if a.dtype.kind not in "fiu":
         raise TypeError(f"{name} has dtype {a.dtype}; allowed: real numbers, as {dtype}.")
     with np.errstate(over="ignore"):  # an overflow becomes inf and is reported just below
         out = np.array(a, dtype=dtype)
     if not np.isfinite(out).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(out))[0])
-        raise ValueError(f"{name}{list(where)} is {out[where]}; every entry must be finite.")
+        raise ValueError(
+            f"{name}{list(where)} is {a[where]}; every entry must be finite, as {dtype}."
+        )
     return out
 
 
@@ -76,8 +88,9 @@ class RNN:
     h_init : array, shape (n,), the state h₋₁ before the first input.
     activation : "identity", "relu", "sigmoid" (logistic) or "tanh", applied entrywise.
 
-    All arrays share one dtype: float32, float64 (integers count as float64), or object, when each
-    entry is a `fractions.Fraction` or an int and the arithmetic is exact.
+    All arrays share one dtype: float32, float64, or object, when each entry is a
+    `fractions.Fraction` or an int and the arithmetic is exact. Arrays of integers take the dtype of
+    the others, float64 if there is none.
 
     Raises
     ------
@@ -103,24 +116,25 @@ class RNN:
     activation: str = "relu"
 
     def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
+        if self.activation not in tuple(ACTIVATIONS):
             raise ValueError(
                 f"activation is {self.activation!r}; allowed: {', '.join(ACTIVATIONS)}."
             )
-        given = {name: np.asarray(getattr(self, name)) for name in ("W", "F", "b", "C", "h_init")}
-        kinds = {
-            name: np.dtype(float) if a.dtype.kind in "iu" else a.dtype for name, a in given.items()
-        }
-        dtype = kinds["W"]
-        if dtype not in (np.dtype(np.float32), np.dtype(np.float64), np.dtype(object)):
-            raise TypeError(f"W has dtype {dtype}; allowed: float32, float64, or exact Fractions.")
+        given = {f.name: as_array(f.name, getattr(self, f.name)) for f in fields(self)[:-1]}
+        kinds = {name: a.dtype for name, a in given.items() if a.dtype.kind not in "iu"}
+        first, dtype = next(iter(kinds.items()), ("W", np.dtype(np.float64)))
         exact = dtype.kind == "O"
-        for name, a in given.items():
-            if kinds[name] != dtype and not (exact and a.dtype.kind in "iu"):
+        for name, kind in kinds.items():
+            if kind not in (np.dtype(np.float32), np.dtype(np.float64), np.dtype(object)):
                 raise TypeError(
-                    f"W is {dtype} but {name} is {kinds[name]}; cast all parameters to one dtype."
+                    f"{name} has dtype {kind}; allowed: float32, float64, or exact Fractions."
                 )
-            given[name] = _as_exact(name, a) if exact else _as_float(name, a, dtype)
+            if kind != dtype:
+                raise TypeError(
+                    f"{first} is {dtype} but {name} is {kind}; cast all parameters to one dtype."
+                )
+        for name, a in given.items():
+            given[name] = as_exact(name, a) if exact else as_float(name, a, dtype)
         if given["W"].ndim != 2 or given["W"].shape[0] != given["W"].shape[1]:
             raise ValueError(f"W has shape {given['W'].shape}; it must be square, (n, n).")
         n = given["W"].shape[0]
@@ -189,9 +203,10 @@ def ordered_matmul(a: Shaped[Array, "... n"], B: Shaped[Array, "n p"]) -> Shaped
     """``a @ B`` summed over n from first to last, one product at a time, one rounding each.
 
     BLAS chooses its own order, which depends on the shape, so appending zeros can change the last
-    bits of ``a @ B``. Here it cannot: that is what "equal bit for bit" is measured with.
+    bits of ``a @ B``. Here it cannot: that is what "equal bit for bit" is measured with. It starts
+    from +0, so that no sum is −0, which an appended +0 would turn into +0.
     """
-    out: Array = a[..., :1] * B[0]
+    out: Array = 0 + a[..., :1] * B[0]
     for j in range(1, B.shape[0]):
         out = out + a[..., j : j + 1] * B[j]
     return out
@@ -249,12 +264,13 @@ def simulate(
     """
     if summation not in ("blas", "ordered"):
         raise ValueError(f"summation is {summation!r}; allowed: 'blas', 'ordered'.")
-    u = np.asarray(x)
-    if u.ndim not in (2, 3) or u.shape[-1] != rnn.m or u.shape[-2] == 0:
+    u = as_array("x", x)
+    if u.ndim not in (2, 3) or u.shape[-1] != rnn.m or u.size == 0:
         raise ValueError(
-            f"x has shape {u.shape}; this network takes (T, {rnn.m}) or (batch, T, {rnn.m}), T ≥ 1."
+            f"x has shape {u.shape}; this network takes (T, {rnn.m}) or (batch, T, {rnn.m}), "
+            "T and batch at least 1."
         )
-    u = _as_exact("x", u) if rnn.is_exact else _as_float("x", u, rnn.dtype)
+    u = as_exact("x", u) if rnn.is_exact else as_float("x", u, rnn.dtype)
     matmul = np.matmul if summation == "blas" else ordered_matmul
     phi = ACTIVATIONS[rnn.activation]
     W_t = np.ascontiguousarray(rnn.W.T)
@@ -269,9 +285,13 @@ def simulate(
 
 
 def _recurrent(rnn_or_W: RNN | Array) -> Array:
-    W: Array = rnn_or_W.W if isinstance(rnn_or_W, RNN) else np.asarray(rnn_or_W)
-    if W.ndim != 2 or W.shape[0] != W.shape[1]:
-        raise ValueError(f"W has shape {W.shape}; it must be square, (n, n).")
+    W: Array = rnn_or_W.W if isinstance(rnn_or_W, RNN) else as_array("W", rnn_or_W)
+    if W.ndim != 2 or W.shape[0] != W.shape[1] or W.shape[0] == 0:
+        raise ValueError(f"W has shape {W.shape}; it must be square, (n, n), n ≥ 1.")
+    if W.dtype.kind not in "fiuO":
+        raise TypeError(f"W has dtype {W.dtype}; allowed: real numbers.")
+    if W.dtype != object and not np.isfinite(W).all():
+        raise ValueError("W has entries that are not finite.")
     return W
 
 
@@ -309,13 +329,22 @@ def is_unitary(rnn: RNN | Array) -> bool:
     `torch.nn.utils.parametrizations.orthogonal` takes it.
     """
     W = _recurrent(rnn)
+    if W.dtype == object:
+        return not (W.T @ W - np.eye(W.shape[0], dtype=int)).any()
     return orthogonality_error(W) <= 10 * int(W.shape[0]) * eps_of(W)
 
 
-def orthogonality_error(W: Shaped[Array, "n n"]) -> float:
+def orthogonality_error(rnn: RNN | Array) -> float:
     """‖WᵀW − I‖₂, with the product formed in float64 (float input) or exactly (exact input)."""
+    W = _recurrent(rnn)
     W = W if W.dtype == object else W.astype(np.float64)
     return float(np.linalg.norm((W.T @ W - np.eye(W.shape[0], dtype=int)).astype(np.float64), 2))
+
+
+def _is_monomial(T: Shaped[Array, "n n"]) -> bool:
+    """Whether T has just one entry other than 0 in each row and column."""
+    nonzero: Bool[Array, "n n"] = T != 0
+    return bool((nonzero.sum(0) == 1).all() and (nonzero.sum(1) == 1).all())
 
 
 def commutes_with(activation: str, T: Shaped[Array, "n n"]) -> bool:
@@ -324,9 +353,7 @@ def commutes_with(activation: str, T: Shaped[Array, "n n"]) -> bool:
     identity: any T. relu: T = PD, P a permutation, D a positive diagonal. tanh: signed
     permutations. sigmoid: permutations (a sign flip would need an output bias).
     """
-    nonzero: Bool[Array, "n n"] = T != 0
-    monomial = bool((nonzero.sum(0) == 1).all() and (nonzero.sum(1) == 1).all())
-    values = T[nonzero]
+    monomial, values = _is_monomial(T), T[T != 0]
     return {
         "identity": True,
         "relu": monomial and bool((values > 0).all()),
@@ -336,13 +363,17 @@ def commutes_with(activation: str, T: Shaped[Array, "n n"]) -> bool:
 
 
 def inverse(T: Shaped[Array, "n n"]) -> Shaped[Array, "n n"]:
-    """T⁻¹, by LAPACK for floats and exactly for Fractions.
+    """T⁻¹, by LAPACK for floats and exactly for Fractions; entry by entry for PD, D of any scale.
 
     Raises
     ------
     ValueError : if T is singular (floats: if its condition number exceeds 1 / (n·eps)).
     """
     n = T.shape[0]
+    if _is_monomial(T):
+        out = T.T.copy()
+        out[out != 0] = 1 / out[out != 0]
+        return out
     if T.dtype == object:
         from flint import fmpq, fmpq_mat  # exact linear algebra; not needed by float readers
 
@@ -385,10 +416,10 @@ def similarity(rnn: RNN, T: Shaped[Array, "n n"], *, check: bool = True) -> RNN:
     Emami et al. (2019), "Equivalence of RNNs", for the identity; the classes of T for the other
     activations are this project's remark.
     """
-    T = np.asarray(T)
+    T = as_array("T", T)
     if T.shape != rnn.W.shape:
         raise ValueError(f"T has shape {T.shape}; it must be {rnn.W.shape}, as W.")
-    T = _as_exact("T", T) if rnn.is_exact else _as_float("T", T, rnn.dtype)
+    T = as_exact("T", T) if rnn.is_exact else as_float("T", T, rnn.dtype)
     if check and not commutes_with(rnn.activation, T):
         raise ValueError(
             f"T does not commute with {rnn.activation}, so G would change; allowed: "
@@ -426,8 +457,11 @@ def random_rnn(
     >>> rnn.W.shape, round(spectral_norm(rnn), 12)
     ((4, 4), 0.9)
     """
-    if not norm >= 0:
-        raise ValueError(f"norm is {norm}; it must be at least 0.")
+    for name, size in {"n": n, "inputs": inputs, "outputs": outputs}.items():
+        if size < 1:
+            raise ValueError(f"{name} is {size}; it must be at least 1.")
+    if not 0 <= norm < np.inf:
+        raise ValueError(f"norm is {norm}; it must be finite and at least 0.")
     W: Float[Array, "n n"] = rng.standard_normal((n, n))
     W *= norm / np.linalg.norm(W, 2)
     F = rng.standard_normal((n, inputs))
