@@ -131,15 +131,14 @@ Qed.
 (** ** From the last step backwards
     If the last state does not move, then its output does not, so neither does the teacher's and
     u⁽ᵏ⁾ = 0; then, D_k U being injective, the state before does not move either. *)
-Lemma still_only_at_rest T N (Θ : RNN R N n n) c ε : 0 < ε -> W Θ \in unitmx ->
-  (forall z, φ' z != 0) ->
-  equal_over φ T (fun k x => forall i, `|x i 0 - c k i 0| < ε) (memoryless R n) Θ ->
-  forall u k, (k <= T)%N -> dstate Θ c u k = 0 -> forall j, (j < k)%N -> u j = 0.
+Lemma still_only_at_rest T N m p (Θ1 : RNN R m n p) (Θ : RNN R N n p) c u ε : 0 < ε ->
+  W Θ \in unitmx -> (forall z, φ' z != 0) ->
+  equal_over φ T (fun k x => forall i, `|x i 0 - c k i 0| < ε) Θ1 Θ ->
+  (forall k, (k < T)%N -> C Θ1 *m dstate Θ1 c u k.+1 = 0 -> u k = 0) ->
+  forall k, (k <= T)%N -> dstate Θ c u k = 0 -> forall j, (j < k)%N -> u j = 0.
 Proof.
-move=> ε0 invW φ'0 equal u; elim=> [//|k IH] ltk dk j.
-have uk : u k = 0.
-  apply: (memoryless_injective (c := c)) => //.
-  by rewrite (equal_derivatives ε0 equal) // dk mulmx0.
+move=> ε0 invW φ'0 equal teacher; elim=> [//|k IH] ltk dk j.
+have uk : u k = 0 by apply: teacher; rewrite // (equal_derivatives ε0 equal) // dk mulmx0.
 rewrite ltnS leq_eqVlt => /orP[/eqP -> //|]; apply: IH (ltnW ltk) _ j.
 exact: dstate_injective dk.
 Qed.
@@ -176,6 +175,19 @@ pose f (M : 'M[R]_(n, T)) := dstate φ φ' Θ c (direction M) T.
 rewrite -[N]muln1; apply: (@injective_size _ _ _ _ _ f).
   by move=> a M1 M2; apply: dstate_linear => k; exact: direction_linear.
 move=> M fM; apply/matrixP => i j; rewrite [RHS]mxE.
-have := still_only_at_rest dφ ε0 invW φ'0 equal (leqnn T) fM (ltn_ord j).
+have := still_only_at_rest dφ ε0 invW φ'0 equal
+  (fun k _ => memoryless_injective φ'0) (leqnn T) fM (ltn_ord j).
 by rewrite /direction valK => /colP/(_ i); rewrite !mxE.
+Qed.
+
+(** The poster's theorem: no finite network with an invertible recurrence repeats the memoryless
+    teacher for ever; N states fail within ⌊N/n⌋ + 1 steps. *)
+Corollary no_finite_network (R : realFieldType) (φ φ' : R -> R) n N (Θ : RNN R N n n) :
+  (forall z, derivative φ z (φ' z)) -> (forall z, φ' z != 0) -> (0 < n)%N -> W Θ \in unitmx ->
+  ~ equal_over φ (N %/ n).+1 (fun _ _ => True) (memoryless R n) Θ.
+Proof.
+move=> dφ φ'0 n0 invW equal.
+have := @theorem3_holds R φ φ' dφ φ'0 n N (N %/ n).+1 Θ (fun=> 0) 1 ltr01 invW.
+move=> /(_ (fun x _ => equal x (fun _ _ => I))).
+by rewrite leqNgt mulnC ltn_ceil.
 Qed.

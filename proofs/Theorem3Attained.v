@@ -1,8 +1,8 @@
 (** * Theorem 3 is sharp: nT states suffice, with an orthogonal recurrent matrix *)
 From mathcomp Require Import all_ssreflect all_algebra.
-From Proofs Require Import Statements DelayChain.
+From Proofs Require Import Statements DelayChain Theorem3Derivative.
 Set Implicit Arguments. Unset Strict Implicit. Unset Printing Implicit Defensive.
-Import GRing.Theory.
+Import GRing.Theory Num.Theory.
 Local Open Scope ring_scope.
 
 (** The dilation of the memoryless teacher's W = 0 swaps the states with the block. *)
@@ -22,12 +22,30 @@ apply: (chain_network φ (memoryless_dilation R n)).
 by rewrite mulnS.
 Qed.
 
+(** ** Theorem 3 is not empty, and nT cannot be raised
+    All its hypotheses hold at once with N = nT: φ the identity here, of derivative 1. *)
+Lemma hypotheses_hold (R : realFieldType) n T (c : nat -> 'cV[R]_n) (ε : R) :
+  exists Θ : RNN R (n * T) n n, [/\ forall z : R, derivative id z 1, (1 : R) != 0,
+    W Θ \in unitmx & equal_over id T (fun k x => forall i, `|x i 0 - c k i 0| < ε)
+                                 (memoryless R n) Θ].
+Proof.
+have [Θ [orth equal]] := @theorem3_attained_holds R id n T.
+exists Θ; split; first 1 last.
+- exact: oner_neq0.
+- by case/mulmx1_unit: orth.
+- by move=> x _; exact: equal.
+by move=> z; apply: derivative_ext (derivative_affine 0 z 1) => t; rewrite add0r mul1r.
+Qed.
+
 (** ** What the hypotheses of theorem 3 are for *)
-(** Without an invertible recurrence the teacher is its own student, with n states for ever. *)
-Lemma invertible_needed (R : realFieldType) (φ : R -> R) n T :
-  equal_over φ T (fun _ _ => True) (memoryless R n) (memoryless R n) /\
-  (W (memoryless R n.+1) \in unitmx) = false.
-Proof. by split; rewrite // unitmxE det0 unitr0. Qed.
+(** Without an invertible recurrence the teacher is its own student, of n < nT states for T > 1. *)
+Lemma invertible_needed (R : realFieldType) (φ : R -> R) n T : (0 < n)%N -> (1 < T)%N ->
+  exists Θ : RNN R n n n,
+    equal_over φ T (fun _ _ => True) (memoryless R n) Θ /\ (n * T <= n)%N = false.
+Proof.
+move=> n0 T1; exists (memoryless R n); split=> //.
+by rewrite -[X in (_ <= X)%N]muln1 leq_pmul2l // leqNgt T1.
+Qed.
 
 (** With φ′ = 0 everywhere a student without states does. *)
 Lemma slope_needed (R : realFieldType) n T :
