@@ -70,6 +70,17 @@ Lemma relu_sqr (z : R) : relu z ^+ 2 <= z ^+ 2.
 Proof.
 by case: (leP 0 z) => z0; [rewrite relu_pos | rewrite relu_neg ?(ltW z0) // expr0n /= sqr_ge0].
 Qed.
+Lemma relu_lipschitz (y z : R) : (relu y - relu z) ^+ 2 <= (y - z) ^+ 2.
+Proof.
+wlog yz : y z / y <= z => [thm|].
+  case: (leP y z) => [/thm //|/ltW/thm].
+  by rewrite -sqrrN opprB -[(z - y) ^+ 2]sqrrN opprB.
+rewrite -sqrrN opprB -[(y - z) ^+ 2]sqrrN opprB; case: (leP 0 y) => y0.
+  by rewrite !relu_pos // (le_trans y0).
+rewrite (relu_neg (ltW y0)) subr0; case: (leP 0 z) => z0; last first.
+  by rewrite relu_neg ?(ltW z0) // expr0n /= sqr_ge0.
+by rewrite relu_pos // ler_pexpn2r ?nnegrE ?subr_ge0 // ler_addl oppr_ge0 ltW.
+Qed.
 End Dot.
 
 Section Norm.

@@ -77,4 +77,11 @@ Definition theorem3_attained : Prop := forall (R : realFieldType) (φ : R -> R) 
 Definition theorem3_chain : Prop := forall (R : rcfType) (φ : R -> R) n m p (Θ : RNN R n m p) T,
   nonexpansive (W Θ) -> exists Θ' : RNN R (n + defect (W Θ) * T.-1) m p,
     orthogonal (W Θ') /\ equal_over φ T (fun _ _ => True) Θ Θ'.
+(** Teachers with F = C = I and any recurrent matrix V: n + (n - rank V) T for T + 1 steps. *)
+Definition theorem3_general : Prop := forall (R : realFieldType) (φ φ' : R -> R),
+  (forall z, derivative φ z (φ' z)) -> (forall z, φ' z != 0) ->
+  forall n N T (V : 'M[R]_n) (a h0 : 'cV[R]_n) (Θ : RNN R N n n) (c : nat -> 'cV[R]_n) (ε : R),
+  0 < ε -> W Θ \in unitmx ->
+  equal_over φ T.+1 (fun k x => forall i, `|x i 0 - c k i 0| < ε) (Rnn V 1%:M a 1%:M h0) Θ ->
+  (n + (n - \rank V) * T <= N)%N.
 (* end theorem3 *)

@@ -7,13 +7,6 @@ Set Implicit Arguments. Unset Strict Implicit. Unset Printing Implicit Defensive
 Import Order.TTheory GRing.Theory Num.Theory.
 Local Open Scope ring_scope.
 
-Definition theorem3_general : Prop := forall (R : realFieldType) (φ φ' : R -> R),
-  (forall z, derivative φ z (φ' z)) -> (forall z, φ' z != 0) ->
-  forall n N T (V : 'M[R]_n) (a h0 : 'cV[R]_n) (Θ : RNN R N n n) (c : nat -> 'cV[R]_n) (ε : R),
-  0 < ε -> W Θ \in unitmx ->
-  equal_over φ T.+1 (fun k x => forall i, `|x i 0 - c k i 0| < ε) (Rnn V 1%:M a 1%:M h0) Θ ->
-  (n + (n - \rank V) * T <= N)%N.
-
 Section General.
 Variables (R : realFieldType) (φ φ' : R -> R).
 Hypothesis dφ : forall z, derivative φ z (φ' z).
