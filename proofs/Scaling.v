@@ -144,9 +144,10 @@ pose Θ : RNN R n n n := Rnn (ε *: shift R n) 1%:M 0 1%:M 0.
 have [N Nn [Θ' [oU eq]]] := ours_shift_holds (Θ := Θ) X ε01 erefl.
 exists N => //; exists Θ' => // T x xX k kT; rewrite -(eq T x xX k kT) /output /= !mul1mx.
 have W1 := shift_contractive (n := n) ε01.
-have F1 u : norm (F Θ *m u) <= 1 * norm u by rewrite mul1mx mul1r.
+have F1 (u : 'cV[R]_n) : norm (F Θ *m u) <= 1 * norm u by rewrite mul1mx mul1r.
 have c01 : 0 <= ε < 1 by rewrite ltW.
-have bnd := state_bound c01 W1 F1 ler01 xX (ltnW kT); set s := state _ _ _ _ in bnd *.
+have bnd := @state_bound R n n n Θ ε 1 X x T c01 W1 F1 ler01 xX k (ltnW kT).
+set s := state _ _ _ _ in bnd *.
 have X0 : 0 <= X by apply: le_trans (norm_ge0 (x k)) (xX k kT).
 have sX : norm s <= 2%:R * `|X|.
   apply: le_trans bnd _; rewrite /= norm0 mul1r addr0 le_maxl mulr_ge0 ?ler0n //=.
@@ -154,6 +155,12 @@ have sX : norm s <= 2%:R * `|X|.
   have : 2%:R * ε <= 1 by rewrite -ler_pdivl_mull ?ltr0n // mulr1.
   by rewrite mulrBr mulr1 => h; rewrite ler_subr_addr -[X in _ <= X]/(1 + 1) ler_add2l.
 apply: le_trans εX; apply: (@le_trans _ _ (norm ((ε *: shift R n) *m s))).
-  rewrite norm_le !mul0mx add0r !addr0 -[X in _ <= dot X _](addrK (x k)) -[X in _ <= dot _ X](addrK (x k)).
-  move: (_ + x k) => y; Show.
-Abort.
+  rewrite !mul0mx add0r !addr0 norm_le; move: (ε *: _ *m s) => y.
+  apply: ler_sum => i _; rewrite -!expr2.
+  have -> : (map_mx (@relu R) (x k) - map_mx (@relu R) (y + x k)) i 0
+            = relu (x k i 0) - relu (y i 0 + x k i 0).
+    by rewrite !mxE.
+  apply: le_trans (relu_lipschitz _ _) _.
+  by rewrite opprD addrCA subrr addr0 sqrrN.
+by apply: le_trans (W1 _) _; rewrite ler_wpmul2l // ltW.
+Qed.
