@@ -73,7 +73,7 @@ book/_static/katex/VERSION: book/_ext/assets.py $(ENV)
 
 # The whole site or nothing: Sphinx passes over unchanged pages, and with them over what is wrong there.
 SOURCES := $(filter-out book/_build book/_static/katex,$(wildcard book/* book/_ext/*.py book/_static/* \
-  book/_templates/* book/results/* notebooks/* notebooks/*/*)) CITATION.cff
+  book/_static/proofs/* book/_templates/* book/results/* notebooks/* notebooks/*/* proofs/*)) CITATION.cff
 $(BUILD)/.strict: $(SOURCES) book/_static/katex/VERSION $(ENV)
 	@$(say) "site: strict build, since these are newer than the last one: $(if $(wildcard $@),$(wordlist 1,6,$?) $(if $(word 7,$?),…),(no earlier build))"
 	@rm -rf $(BUILD)/html
@@ -102,6 +102,8 @@ test: env ## lint, types, pages against their sources, strict site, all tests
 test-browser: env ## the built site in headless Chromium (needs one: CHROMIUM=path)
 	@$(site)
 	@$(BIN)/pytest -m browser tests/browser $(PYTEST_FLAGS)
+
+include proofs/proofs.mk
 
 clean: ## remove what make made, .venv and the caches included
 	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache $(BUILD) book/_static/katex
