@@ -287,3 +287,19 @@ def paired_difference(
     return Difference(
         float(d.mean()), float(low), float(high), len(d), float(p_zero), float(max(below, above))
     )
+
+
+def holm(p: Sequence[float]) -> Float[Array, " tests"]:
+    """Each p corrected for the number of tests, by Holm (1979), so that they stand together.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.02]).tolist()
+    [0.03, 0.04, 0.04]
+    """
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values)
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(stepped, 1)
+    return corrected
