@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from companion.rnn import simulate, spectral_norm
-from companion.synthetic import PRESETS, Setting, describe, draw, draw_teacher, optimum, r_squared
+from companion.synthetic import (
+    PRESETS,
+    Setting,
+    describe,
+    draw,
+    draw_teacher,
+    experiment,
+    optimum,
+    paired_difference,
+    r_squared,
+)
 
 SMALL = {"T": 200, "train": 20, "test": 60, "bias_sequences": 50}
 
@@ -78,3 +88,37 @@ def test_r_squared_is_not_centred() -> None:
     assert r_squared(y, y) == 1
     assert r_squared(y, np.zeros(2)) == 0
     assert r_squared(y, np.full(2, 4.0)) == pytest.approx(1 - 1 / 17)
+
+
+def test_an_experiment_pairs_its_students() -> None:
+    setting = replace(PRESETS["poster"], T=5, train=3, test=2, bias_sequences=2, bias_steps=1)
+    arguments = {"realisations": 3, "models": ["rnn", "urnn"], "hidden_units": [2, 4]}
+    drawn, students, train, test = experiment(setting, **arguments, seed=1, learning_rate=0.5)  # type: ignore[arg-type]
+    assert train.x.shape == (3, 3, 5, 2)
+    assert test.y.shape == (3, 2, 5, 2)
+    assert np.array_equal(train.y[2], drawn[2].y_train)
+    assert len(students) == 12
+    assert {s.learning_rate for s in students} == {0.5}
+    seeds: dict[tuple[int, int], set[int]] = {}
+    for s in students:
+        seeds.setdefault((s.data, s.hidden_units), set()).add(s.seed)
+    assert all(len(of_pair) == 1 for of_pair in seeds.values())
+    assert len(set.union(*seeds.values())) == 6
+    other, *_ = experiment(setting, **arguments, seed=2)  # type: ignore[arg-type]
+    assert not np.array_equal(other[0].x_train, drawn[0].x_train)
+    with pytest.raises(ValueError, match="realisations is 0"):
+        experiment(setting, realisations=0, models=["rnn"], hidden_units=[2], seed=1)
+
+
+def test_paired_difference_covers_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = equivalent = 0
+    for _ in range(1000):
+        found = paired_difference(rng.normal(0.5, 1, 30), np.zeros(30), margin=0.5)
+        covered += found.low <= 0.5 <= found.high
+        equivalent += found.p_equivalent < 0.05
+    # both are binomial of 1000, at the true mean, which lies on the margin; five deviations
+    assert abs(covered - 950) < 5 * np.sqrt(950 * 0.05)
+    assert equivalent <= 50 + 5 * np.sqrt(50 * 0.95)
+    with pytest.raises(ValueError, match="finite"):
+        paired_difference(np.array([1.0, np.nan]), np.zeros(2), margin=0.1)

@@ -7,12 +7,17 @@ then moved until each unit is on 60% of the time. The two presets are different 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from companion.rnn import RNN, simulate, spectral_norm
+
+if TYPE_CHECKING:
+    from companion.training import Sequences, Student
 
 Array = np.ndarray
 
@@ -196,3 +201,105 @@ def describe(realisation: Realisation) -> dict[str, float | list[float]]:
         "r2_teacher": r_squared(y, clean),
         "r2_identity": r_squared(y, identity(x)),
     }
+
+
+def experiment(
+    setting: Setting,
+    *,
+    realisations: int,
+    models: Sequence[str],
+    hidden_units: Sequence[int],
+    seed: int,
+    **student: Any,
+) -> tuple[list[Realisation], list[Student], Sequences, Sequences]:
+    """Everything that `companion.training.fit` takes for one panel of Figures 2 and 3.
+
+    One student of each model and size is made for each realisation; those of one realisation and
+    size start from the same seed, so that models are compared in pairs.
+
+    Parameters
+    ----------
+    setting, realisations, models, hidden_units : what to draw and to train.
+    seed : of everything; different seeds share nothing.
+    student : further fields of `companion.training.Student`, such as ``learning_rate``.
+
+    Returns
+    -------
+    the realisations, the students, and the train and test sequences.
+    """
+    from companion.training import Sequences, Student
+
+    if realisations < 1 or not models or not hidden_units:
+        raise ValueError(
+            f"realisations is {realisations}, models {models}, hidden_units {hidden_units}; there "
+            "must be at least one of each."
+        )
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(realisations)]
+    kinds: Any = models
+    students = [
+        Student(model, n, data=i, seed=s + n, **student)
+        for i, s in enumerate(seeds)
+        for n in hidden_units
+        for model in kinds
+    ]
+    drawn = [draw(setting, s) for s in seeds]
+    train = Sequences.stack([(r.x_train, r.y_train) for r in drawn])
+    return drawn, students, train, Sequences.stack([(r.x_test, r.y_test) for r in drawn])
+
+
+class Difference(NamedTuple):
+    """A mean of paired differences: its interval, its number of pairs, and the two tests' p."""
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+    p_zero: float
+    p_equivalent: float
+
+
+def paired_difference(
+    a: Float[Array, " pairs"], b: Float[Array, " pairs"], *, margin: float, level: float = 0.95
+) -> Difference:
+    """Mean of a − b over pairs, with Student's interval at ``level``.
+
+    ``p_zero`` tests that the mean is 0; ``p_equivalent`` that it is not within ±``margin`` (two
+    one-sided tests, Schuirmann 1987): below 0.05, the two are equivalent at that margin.
+
+    Examples
+    --------
+    >>> found = paired_difference(np.array([1.0, 2.0, 3.0]), np.array([0.9, 2.1, 2.9]), margin=0.5)
+    >>> round(found.mean, 4), found.pairs, found.p_equivalent < 0.05
+    (0.0333, 3, True)
+    """
+    from scipy import stats
+
+    d = np.asarray(a) - np.asarray(b)
+    if d.ndim != 1 or len(d) < 2 or not np.isfinite(d).all() or not margin > 0:
+        raise ValueError(
+            f"a − b has shape {d.shape} and margin is {margin}; there must be at least two finite "
+            "pairs and a positive margin."
+        )
+    low, high = stats.ttest_1samp(d, 0).confidence_interval(level)
+    below = stats.ttest_1samp(d, margin, alternative="less").pvalue
+    above = stats.ttest_1samp(d, -margin, alternative="greater").pvalue
+    p_zero = stats.ttest_1samp(d, 0).pvalue
+    return Difference(
+        float(d.mean()), float(low), float(high), len(d), float(p_zero), float(max(below, above))
+    )
+
+
+def holm(p: Sequence[float]) -> Float[Array, " tests"]:
+    """Each p corrected for the number of tests, by Holm (1979), so that they stand together.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.02]).tolist()
+    [0.03, 0.04, 0.04]
+    """
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values)
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(stepped, 1)
+    return corrected

@@ -61,7 +61,7 @@ def test_gradients_agree_with_float64_autograd(cuda: ModuleType, n: int, batch: 
     np.testing.assert_allclose(error, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("projection", ["newton-schulz", "svd"])
+@pytest.mark.parametrize("projection", ["newton-schulz", "svd", "exponential"])
 def test_models_and_sizes_share_a_launch(cuda: ModuleType, projection: Any) -> None:
     students = [
         Student("urnn", 4),

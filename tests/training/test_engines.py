@@ -129,6 +129,7 @@ OPTIONS = [
     Options(convention="torch", output_bias=True),
     Options(optimiser="rmsprop", clip=0.1, projection="svd"),
     Options(optimiser="rmsprop", convention="torch", clip=1e3),
+    Options(projection="exponential"),
 ]
 
 
@@ -173,7 +174,7 @@ def test_fifty_updates_are_reproduced_by_another_engine(model: str) -> None:
     assert relative(found.theta, expected.theta) < 1e-4
 
 
-@pytest.mark.parametrize("projection", ["newton-schulz", "svd"])
+@pytest.mark.parametrize("projection", ["newton-schulz", "svd", "exponential"])
 @pytest.mark.parametrize("model", ["urnn", "contractive"])
 def test_a_trained_student_stays_where_it_is_projected(model: str, projection: str) -> None:
     n = 4
@@ -189,6 +190,23 @@ def test_a_trained_student_stays_where_it_is_projected(model: str, projection: s
     unconstrained = replace(group, students=tuple(replace(s, model="rnn") for s in group.students))
     free, _ = Cpu(unconstrained, {}).advance(start(group), batches)
     assert max(np.linalg.norm(W, 2) for W in free.theta[:, :n, :n]) > 1 + 1e-3
+
+
+def test_a_rotation_descends_along_the_group() -> None:
+    """One small step of W exp(−K) lowers the loss by what the gradient along the group promises."""
+    group = a_group("urnn", 4, 17, Options(optimiser="rmsprop", projection="exponential"), k=1)
+    rate = 1e-6
+    group = replace(group, students=(replace(group.students[0], learning_rate=rate),))
+    theta = initial_theta(group.students[0], M, P)[None]
+    state = State(theta, theta * 0, theta * 0, np.full(1, -1))
+    engine, batches = Reference(group, torch.float64), np.arange(SEQUENCES)[None]
+    after, loss = engine.advance(state, batches)
+    # the optimiser's step is rate g/(√(0.1 g²) + ε) and `mean` is g, of W twice counted as ±K
+    g = after.mean[0]
+    promised = rate * (g * g / (np.sqrt(0.1) * np.abs(g) + 1e-7))
+    promised[:4, :4] /= 2
+    fell = loss[0, 0] - engine.evaluate(after.theta, group.train)[0]
+    assert fell == pytest.approx(promised.sum(), rel=1e-3)
 
 
 def test_newton_schulz_falls_back_on_the_svd_where_it_does_not_converge() -> None:

@@ -232,6 +232,43 @@ def orthogonalise(theta, n, w, work, diverged, outside):
 
 
 @compiled
+def skew_gradient(theta, g, n, w, work):
+    """The gradient G of W ← WᵀG − GᵀW, that of W exp(K) in K at K = 0; keeps W in work."""
+    A, W = work[: n * n], work[2 * n * n :]
+    for i in range(n):
+        for j in range(n):
+            store(W, i * n + j, load(theta, i * w + j))
+            total = zero()
+            for k in range(n):
+                total = fma(load(theta, k * w + i), load(g, k * w + j), total)
+            store(A, i * n + j, total)
+    for i in range(n):
+        for j in range(n):
+            store(g, i * w + j, sub(load(A, i * n + j), load(A, j * n + i)))
+
+
+@compiled
+def rotate(theta, n, w, work):
+    """W − K, as the optimiser left it, becomes W exp(−K) = Σ W (−K)ᵏ/k!, W as kept in work."""
+    X, K, Y = work[: n * n], work[n * n : 2 * n * n], work[2 * n * n :]
+    for i in range(n):
+        for j in range(n):
+            store(K, i * n + j, sub(load(theta, i * w + j), load(Y, i * n + j)))
+            store(theta, i * w + j, load(Y, i * n + j))
+    for power in range(1, 17):  # beyond rounding while ‖K‖ < 2, a rate of 0.1 at n = 14
+        for i in range(n):
+            for j in range(n):
+                total = zero()
+                for k in range(n):
+                    total = fma(load(Y, i * n + k), load(K, k * n + j), total)
+                store(X, i * n + j, total)
+                for lane in range(LANES):
+                    X[i * n + j, lane] /= np.float32(power)
+                store(theta, i * w + j, add(load(theta, i * w + j), load(X, i * n + j)))
+        X, Y = Y, X
+
+
+@compiled
 def train(
     passes,
     S,
@@ -269,6 +306,8 @@ def train(
         if not output_bias:
             for k in range(rows - p, rows):
                 store(g, k * w + w - 1, zero())
+        if projection == 3:
+            skew_gradient(theta, g, n, w, work)
         store(norm, 0, zero())
         for i in range(len(g)):
             for lane in range(LANES):
@@ -288,7 +327,9 @@ def train(
                     second[i, lane] = beta_2 * second[i, lane] + (one - beta_2) * step * step
                     step = mean[i, lane] / (np.sqrt(second[i, lane]) + epsilons[update])
                     theta[i, lane] -= rates[lane] * alphas[update] * step
-        if projection == 1 and orthogonalise(theta, n, w, work, diverged, outside) > 0:
+        if projection == 3:
+            rotate(theta, n, w, work)  # exact but for rounding, which would add up:
+        if projection in (1, 3) and orthogonalise(theta, n, w, work, diverged, outside) > 0:
             return update + 1
         if projection == 2:
             for lane in range(LANES):
@@ -368,10 +409,11 @@ class Cpu:
         schedule = options.schedule(state.update, state.update + len(batches))
         alphas, epsilons = schedule.astype(np.float32)
         rates = np.array([s.learning_rate for s in students], dtype=np.float32)[self.lanes]
-        projected = students[0].model in ("urnn", "contractive")
-        inside = students[0].model == "urnn" and options.projection == "newton-schulz"
+        how = 2 if students[0].model in ("urnn", "contractive") else 0  # by the SVD, outside
+        if students[0].model == "urnn" and options.projection == "newton-schulz":
+            how = 1
         settings = (
-            (1 if inside else 2) if projected else 0,
+            3 if self.group.rotating[0] else how,
             options.output_bias,
             np.float32(np.inf if options.clip is None else options.clip),
             *map(np.float32, options.decay),

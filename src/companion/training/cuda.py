@@ -126,7 +126,7 @@ class Cuda(Reference):
         # 1 on the diagonal of real units, 0 on that of padding, which Newton-Schulz keeps at 0
         self.units = torch.diag_embed((torch.arange(n) < sizes[:, None]).float()).to(device)
         self.constrained = torch.tensor([m in ("urnn", "contractive") for m in models]).to(device)
-        fast = group.options.projection == "newton-schulz"
+        fast = group.options.projection != "svd"
         self.newton_schulz = torch.tensor([fast and m == "urnn" for m in models]).to(device)
 
     def _passes(self, theta: Tensor, x: Tensor, y: Tensor, backward: bool) -> tuple[Tensor, Tensor]:

@@ -84,7 +84,8 @@ class Fit:
         columns["update"] = np.tile(np.repeat(self.updates, len(names)), K)
         columns["train_loss"] = np.repeat(self.train_loss.ravel(), len(names))
         columns["held_out"] = np.tile(np.array(names), K * R)
-        columns["r2"] = np.stack([self.r2[name] for name in names], -1).ravel()
+        r2 = np.stack([self.r2[name] for name in names], -1)
+        columns["r2"], columns["r2_best"] = r2.ravel(), np.fmax.accumulate(r2, axis=1).ravel()
         arrays = [pa.array(columns[key]) for key in COLUMNS]
         fields = [
             pa.field(key, a.type, metadata={"description": text})
@@ -105,6 +106,7 @@ COLUMNS = {
     "train_loss": "mean squared error on the batches since the record before, units of y squared",
     "held_out": "which held-out set r2 is measured on",
     "r2": "1 - mean squared error / mean(y^2), not centred, no unit",
+    "r2_best": "the best r2 of this and the records before, chosen on the held-out set itself",
     "diverged": "update whose gradient was not finite, where the student was frozen; -1: none",
     "where": "where its first inf or NaN arose; empty: none",
 }
@@ -155,8 +157,10 @@ def _groups(students: Sequence[Student], width: int, mixed: bool) -> list[list[i
 
 
 def _digest(*parts: Any) -> str:
-    """Name of a checkpoint: any change to what is trained, on what, or how gives another."""
+    """Name of a checkpoint, which what is trained, on what, and by which code all change."""
     h = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        h.update(file.read_bytes())
     for part in parts:
         if isinstance(part, np.ndarray):
             h.update(f"{part.dtype}{part.shape}".encode())

@@ -124,6 +124,7 @@ class Reference:
         diverged = torch.from_numpy(state.diverged.copy()).to(self.device)
         rate = self._tensor(np.array([s.learning_rate for s in group.students]))[:, None, None]
         beta_1, beta_2 = options.decay
+        rotating = torch.tensor(group.rotating, device=self.device)[:, None, None]
         history = []
         schedule = options.schedule(state.update, state.update + len(batches)).T
         for update, (index, (alpha, epsilon)) in enumerate(
@@ -132,6 +133,9 @@ class Reference:
             loss, g = self.gradient(theta, *self._batch(group.train, index))
             if not options.output_bias:
                 g[:, -p:, -1] = 0
+            if rotating.any():
+                A = theta[:, :n, :n].mT @ g[:, :n, :n]
+                g[:, :n, :n] = torch.where(rotating, A - A.mT, g[:, :n, :n])
             norm = g.square().sum((1, 2), keepdim=True).sqrt()
             finite = torch.isfinite(norm[:, 0, 0]) & torch.isfinite(loss)
             diverged[~finite & (diverged < 0)] = update
@@ -141,7 +145,11 @@ class Reference:
             new_mean = beta_1 * mean + (1 - beta_1) * g
             new_square = beta_2 * square + (1 - beta_2) * g * g
             step = rate * alpha * new_mean / (new_square.sqrt() + epsilon)
-            theta = torch.where(going, theta - step, theta)
+            moved = theta - step
+            if rotating.any():
+                rotated = theta[:, :n, :n] @ torch.matrix_exp(-step[:, :n, :n])
+                moved[:, :n, :n] = torch.where(rotating, rotated, moved[:, :n, :n])
+            theta = torch.where(going, moved, theta)
             theta = torch.where(going, self.projected(theta, n), theta)
             mean = torch.where(going, new_mean, mean)
             square = torch.where(going, new_square, square)

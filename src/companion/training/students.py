@@ -24,7 +24,7 @@ Model = Literal["rnn", "urnn", "contractive", "lstm"]
 Initialisation = Literal["orthogonal", "identity", "glorot"]
 Optimiser = Literal["adam", "rmsprop"]
 Convention = Literal["keras", "torch"]
-Projection = Literal["newton-schulz", "svd"]
+Projection = Literal["newton-schulz", "svd", "exponential"]
 
 
 def _one_of(name: str, value: Any, allowed: Any) -> None:
@@ -83,8 +83,11 @@ class Options:
         (Adam: ε = 1e-8 added after the bias correction; RMSprop: ρ = 0.99).
     clip : scale a student's gradient to this norm, over all its parameters, where it is longer.
     output_bias : whether c is trained; otherwise it stays where it starts, at 0 unless given.
-    projection : "svd", or "newton-schulz", which is the same to rounding and faster, and falls back
-        on the SVD where it does not converge.
+    projection : how the W of a "urnn" stays orthogonal. "svd": the nearest orthogonal matrix after
+        each update. "newton-schulz": the same to rounding, faster; falls back on the SVD where it
+        does not converge. "exponential": no projection but W ← W exp(−K), with K the optimiser's
+        step on the skew-symmetric gradient WᵀG − GᵀW, so that W never leaves the group (ours; the
+        retraction of Lezcano-Casado, 2019, based at the current W).
     """
 
     optimiser: Optimiser = "adam"
@@ -188,6 +191,12 @@ class Group:
             self.train.x.shape[-1],
             self.train.y.shape[-1],
         )
+
+    @property
+    def rotating(self) -> list[bool]:
+        """Whether the W of each student is moved by rotations."""
+        exponential = self.options.projection == "exponential"
+        return [exponential and s.model == "urnn" for s in self.students]
 
     @property
     def data(self) -> list[int]:
