@@ -14,28 +14,17 @@ A Sphinx extension, loaded by ``_config.yml``.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
+import runpy
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-ROOT = Path(__file__).resolve().parents[2]
-PROOFS = ROOT / "proofs"
-
-
-def _check_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("proofs_check", PROOFS / "check.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script
+PROOFS = Path(__file__).resolve().parents[2] / "proofs"
 
 
 def region(name: str) -> tuple[Path, str]:
@@ -81,12 +70,12 @@ class Checked(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Build the nodes."""
-        script = _check_script()
-        for path in [*PROOFS.glob("*.v"), script.RECORD]:
+        script = runpy.run_path(str(PROOFS / "check.py"))
+        for path in [*PROOFS.glob("*.v"), script["RECORD"]]:
             self.env.note_dependency(str(path))
-        if (reason := script.stale()) is not None:
+        if (reason := script["stale"]()) is not None:
             self.state.document.reporter.warning(reason, line=self.lineno)
-        record = json.loads(script.RECORD.read_text(encoding="utf-8"))
+        record = json.loads(script["RECORD"].read_text(encoding="utf-8"))
         path, text = region(self.arguments[0])
         names = re.findall(r"^Definition (\w+) : Prop", text, re.MULTILINE)
         listed = {t["statement"]: t for t in record["theorems"] if t["checked"]}

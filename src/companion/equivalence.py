@@ -161,8 +161,7 @@ def state_bound(
     ----------
     rnn : ReLU network.
     input_bound : X ≥ 0, Euclidean, at every step.
-    horizon : number T of steps; needed when neither bound is finite without one, as for ‖W‖₂ = 1
-        in general.
+    horizon : number T of steps; required unless ‖W‖₂ < 1 beyond rounding (`is_contractive`).
     initial_bound : cover every initial state with ‖h₋₁‖₂ up to this, besides ``rnn.h_init``.
 
     Returns
@@ -192,6 +191,12 @@ def _state_bound(rnn: RNN, X: float, T: int | None, r0: float) -> StateBound:
     lowest, highest = np.minimum(h_init, -r0 * slack), np.maximum(h_init, r0 * slack)
 
     gain = spectral_norm(W) + 10 * rnn.n * eps
+    if gain >= 1 and T is None:
+        raise ValueError(
+            f"‖W‖₂ is {spectral_norm(W):.6g}, not below 1 beyond rounding, so states may grow for "
+            "ever. Give horizon=T, the number of steps for which the equality must hold, or "
+            "balance(rnn) first."
+        )
     # hypot: squares of entries below 1e-162 are 0, and a bound made of them would be too.
     push = float(np.linalg.norm(F, 2) * X + np.hypot.reduce(b)) * slack + rnn.n * tiny
     radius = _ball(gain, push, max(float(np.hypot.reduce(h_init)), r0), T) * slack
@@ -202,15 +207,9 @@ def _state_bound(rnn: RNN, X: float, T: int | None, r0: float) -> StateBound:
     drive = tiny + b + row + (np.abs(b) + row) * (slack - 1) + down @ -np.minimum(lowest, 0)
     upper = np.minimum(_box(up, drive, np.maximum(highest, 0), T), radius)
     if not np.isfinite(upper).all():
-        norm = f"no finite bound on the states: ‖W‖₂ is {spectral_norm(W):.6g}"
-        if gain < 1 or T is not None:
-            raise ValueError(
-                f"{norm}, and the bound exceeds 1.8e308: lower input_bound or horizon."
-            )
         raise ValueError(
-            f"{norm}, not below 1 beyond rounding, and interval propagation diverges. Give "
-            "horizon=T, the number of steps for which the equality must hold, or balance(rnn) "
-            "first."
+            f"‖W‖₂ is {spectral_norm(W):.6g}, and the bound exceeds 1.8e308: lower input_bound or "
+            "horizon."
         )
     # One step maps a valid box into a valid box, so their intersection is valid.
     for _ in range(_REFINEMENTS):

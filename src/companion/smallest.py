@@ -22,7 +22,7 @@ from companion.dilation import (
     norm_tolerance,
     unit_norm_scaling,
 )
-from companion.equivalence import state_bound, unitary_equivalent
+from companion.equivalence import rescaled, state_bound, unitary_equivalent
 from companion.exact import rational
 from companion.rnn import RNN, is_unitary, spectral_norm
 
@@ -102,7 +102,7 @@ def smallest_unitary(
     scaled = d[:, None] * W / d
     values = np.linalg.svd(scaled, compute_uv=False)[:q]
     residual = float(np.abs(values**2 - 1).max(initial=0))
-    unitary = unitary_equivalent(rnn, input_bound, scale=base * d)
+    unitary = unitary_equivalent(rescaled(rnn, base), input_bound, scale=d)
     return Smallest(unitary, base * d, q, residual, proved, states_needed(rnn.W))
 
 
