@@ -93,7 +93,8 @@ Lemma kink n N (F : 'M[R]_(N, n)) (g : 'cV[R]_N) (C : 'M[R]_(n, N)) (X : R) : 0 
      map_mx relu x = C *m map_mx relu (F *m x + g)) ->
   forall i, exists j, axis_unit F i j && (g j 0 == 0).
 Proof.
-move=> X0 eqy i; have [j jP|no] := pickP (fun j => axis_unit F i j && (g j 0 == 0)); first by exists j.
+move=> X0 eqy i; have [j jP|no] := pickP (fun j => axis_unit F i j && (g j 0 == 0)).
+  by exists j.
 exfalso.
 (* a point p of the hyperplane x_i = 0, off every kink that the plane does not lie in *)
 pose A := \matrix_(j, k) (if k == i then 0 else F j k).
@@ -106,7 +107,8 @@ have aE j : a j 0 = (row j A *m y) 0 0 + g j 0.
 have [δ δ0 small] : near0 (fun t => (forall j, a j 0 != 0 -> `|t * F j i| < `|a j 0|) /\
     `|t| <= X).
   apply: near0_and; last by exists X.
-  apply: near0_all => j; have [aj|aj] := eqVneq (a j 0) 0; first by exists 1 => // t _; rewrite aj eqxx.
+  apply: near0_all => j; have [aj|aj] := eqVneq (a j 0) 0.
+    by exists 1 => // t _; rewrite aj eqxx.
   by have [|τ τ0 h] := @near0_lt `|a j 0| (F j i); [rewrite normr_gt0 | exists τ => // t /h].
 have [|aδ δX] := small δ; first by rewrite gtr0_norm.
 pose q t := p + t *: delta_mx i 0.

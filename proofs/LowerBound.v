@@ -102,7 +102,8 @@ have hE : map_mx relu x = E *m x.
   apply/matrixP => i k; rewrite ord1 /E mul_diag_mx [LHS]mxE [RHS]mxE [X in X * _]mxE.
   have := xα i; case: (ltrgtP 0 (α i)) => [αi|αi|/eqP]; last first.
   - by rewrite eq_sym (negPf (α0 i)).
-  - by rewrite ltr0_sg // mulN1r ltr_oppr mul0r => xi; rewrite relu_neg // ltW // (lt_le_trans xi) // oppr_le0.
+  - rewrite ltr0_sg // mulN1r ltr_oppr mul0r => xi.
+    by rewrite relu_neg // ltW // (lt_le_trans xi) // oppr_le0.
   - by rewrite gtr0_sg // !mul1r => xi; rewrite relu_pos // (le_trans t0) // ltW.
 pose m := [set k | 0 < (F Θ *m x + g0 Θ) k 0].
 have jm_active i : jm i \in m.
@@ -130,7 +131,8 @@ have row_past i : row (j' i) past_m = F Θ (j' i) i *: row i (V *m E).
 have injj := axis_inj Jm; have injj' := axis_inj J'.
 pose Z := (1%:M - (select R j')^T *m select R j') *m past_m.
 have compare y : Z *m y = 0 ->
-    dot (diag_mx d *m y) (diag_mx d *m y) <= dot (diag_mx d *m (V *m (E *m y))) (diag_mx d *m (V *m (E *m y))).
+    dot (diag_mx d *m y) (diag_mx d *m y)
+    <= dot (diag_mx d *m (V *m (E *m y))) (diag_mx d *m (V *m (E *m y))).
   rewrite /Z -mulmxA => /(select_all injj') keep.
   apply: (@le_trans _ _ (dot (active R m *m F Θ *m y) (active R m *m F Θ *m y))).
     apply: le_trans (select_shorter injj _); apply: ler_sum => i _; rewrite -!expr2 select_mul.

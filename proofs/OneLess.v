@@ -35,7 +35,8 @@ have gV : g^-1 * g = 1 by rewrite mulVf ?gt_eqF.
 apply: (mulIf (lt0r_neq0 (mulr_gt0 g0 g0))); apply/eqP; rewrite -subr_eq0; apply/eqP.
 have -> : ((s - e) / g * (e + α) + ((s - e) / g) ^+ 2 * γ) * (g * g)
           - (1 + (s - e) / g * α) * (g * g)
-          = (s - e) * e * g * (g^-1 * g) + (s - e) * (s - e) * γ * ((g^-1 * g) * (g^-1 * g)) - g * g.
+          = (s - e) * e * g * (g^-1 * g)
+            + (s - e) * (s - e) * γ * ((g^-1 * g) * (g^-1 * g)) - g * g.
   by ring_ops R.
 rewrite gV !mulr1 /g; have -> : (s - e) * e * (γ + γ) + (s - e) * (s - e) * γ - (γ + γ) * (γ + γ)
           = γ * (s * s - (e * e + (γ + γ + (γ + γ)))) by ring_ops R.
@@ -121,7 +122,8 @@ have [K [uK KK]] : exists K : 'M[R]_n, K \in unitmx /\ K^T *m K = 1%:M - (W Θ)^
   have [K KK] : exists K : 'M[R]_n, K^T *m K = 1%:M - (W Θ)^T *m W Θ.
     have : exists K : 'M[R]_(defect (W Θ), n), K^T *m K = 1%:M - (W Θ)^T *m W Θ by exists K0.
     by rewrite full.
-  exists K; split=> //; have : K^T *m K \in unitmx by rewrite KK -row_free_unit /row_free -/(defect _) full.
+  exists K; split=> //; have : K^T *m K \in unitmx.
+    by rewrite KK -row_free_unit /row_free -/(defect _) full.
   by rewrite unitmx_mul => /andP[].
 pose a := (invmx K)^T *m delta_mx i 0 : 'cV[R]_n; pose c := (invmx K)^T *m (row i (W Θ))^T.
 have aK y : dot a (K *m y) = y i 0.
@@ -178,5 +180,6 @@ Proof.
 move=> R n m p Θ X contr [i [j [ij Wij]]].
 have [d [d0 nexp lt]] := exact_scaling contr ij Wij.
 exists (n + defect (scaled d (W Θ)))%N; last exact: unitary_of_scaling.
-by rewrite mul2n -addnn -addnBA ?leq_add2l ?(leq_ltn_trans _ (ltn_ord i)) // -ltnS subn1 prednK // (leq_ltn_trans _ (ltn_ord i)).
+have n0 : (0 < n)%N by apply: leq_ltn_trans (ltn_ord i).
+by rewrite mul2n -addnn -addnBA // leq_add2l -ltnS subn1 prednK.
 Qed.

@@ -13,7 +13,10 @@ Definition ropp (a : R) : R := - a.
 Definition r0 : R := 0.
 Definition r1 : R := 1.
 Lemma ring_of : @ring_theory R r0 r1 radd rmul rsub ropp eq.
-Proof. by split=> *; rewrite /radd /rmul /rsub /ropp ?add0r ?addrA ?mul1r ?mulrA ?mulrDl ?subrr //; [rewrite addrC|rewrite mulrC]. Qed.
+Proof.
+by split=> *; rewrite /radd /rmul /rsub /ropp ?add0r ?addrA ?mul1r ?mulrA ?mulrDl ?subrr //;
+  [rewrite addrC|rewrite mulrC].
+Qed.
 End Ops.
 Ltac ring_ops R :=
   rewrite ?expr2 ?mulr2n;

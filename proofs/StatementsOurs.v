@@ -43,9 +43,10 @@ Definition ours_no_floor : Prop := forall (R : rcfType) n (X δ : R), 0 < δ ->
 (* end exactness *)
 
 (* begin ours2a *)
-(** A lower bound for any teacher W with F = C = I: N >= n + #{i : σᵢ(DWD⁻¹) < 1} for some D. Singular
-    values do not occur: by Courant and Fischer, DWD⁻¹ has at most N - n of them below 1 exactly when
-    it shortens no vector of some subspace of dimension 2n - N (here, the row space of B). *)
+(** A lower bound for any teacher with F = C = I and recurrent matrix V, on all inputs:
+    N >= n + #{i : σᵢ(DVD⁻¹) < 1} for some D. Singular values do not occur: by Courant and Fischer,
+    at most N - n of them are below 1 exactly when DVD⁻¹ shortens no vector of some subspace of
+    dimension 2n - N (here, the row space of B). *)
 Definition ours2a : Prop := forall (R : rcfType) n N (V : 'M[R]_n) (Θ : RNN R N n n),
   orthogonal (W Θ) ->
   equal_over (@relu R) 2 (fun _ _ => True) (Rnn V 1%:M 0 1%:M 0) Θ ->
@@ -55,4 +56,8 @@ Definition ours2a : Prop := forall (R : rcfType) n N (V : 'M[R]_n) (Θ : RNN R N
 Definition ours2a_diagonal : Prop := forall (R : rcfType) n N (a : 'rV[R]_n) (Θ : RNN R N n n),
   (forall i, `|a 0 i| < 1) -> orthogonal (W Θ) ->
   equal_over (@relu R) 2 (fun _ _ => True) (Rnn (diag_mx a) 1%:M 0 1%:M 0) Θ -> (2 * n <= N)%N.
+(** And N > n whenever |det V| < 1. *)
+Definition ours2a_det : Prop := forall (R : rcfType) n N (V : 'M[R]_n) (Θ : RNN R N n n),
+  `|\det V| < 1 -> orthogonal (W Θ) ->
+  equal_over (@relu R) 2 (fun _ _ => True) (Rnn V 1%:M 0 1%:M 0) Θ -> (n < N)%N.
 (* end ours2a *)

@@ -29,7 +29,8 @@ Lemma new_block_off Θ r B (K : 'M[R]_(r, n)) S (M : R) x T :
 Proof.
 move=> K1 hM; elim=> [//|k IH] kT /=; rewrite IH ?(ltnW kT) //.
 rewrite mul_block_col mul_col_mx !mulmx0 !addr0 mul0mx !add_col_mx addr0 map_col_mx.
-congr col_mx; apply/matrixP => i j; rewrite ord1 [LHS]mxE [X in relu X]mxE [const_mx _ _ _]mxE [RHS]mxE.
+congr col_mx; apply/matrixP => i j; rewrite ord1.
+rewrite [LHS]mxE [X in relu X]mxE [const_mx _ _ _]mxE [RHS]mxE.
 rewrite relu_neg // subr_le0.
 apply: le_trans (ler_norm _) _; apply: le_trans (entry_norm _ _) _.
 by apply: le_trans (K1 _) _; rewrite hM // ltnW.
