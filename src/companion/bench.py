@@ -8,7 +8,6 @@ returns `Row`s and list it in `ROWS`.
 from __future__ import annotations
 
 import json
-import os
 import platform
 import resource
 import time
@@ -29,6 +28,7 @@ from companion.exact import rational_matrix
 from companion.rnn import RNN
 from companion.training.cpu import Cpu
 from companion.training.lanes import LANES, fma, load, store
+from companion.training.loop import processors
 from companion.training.students import (
     Group,
     Options,
@@ -88,16 +88,25 @@ def peak_multiply_adds() -> float:
 
     @njit
     def chains(v: Any, count: int) -> None:
+        # twelve chains hide the latency; equal ones would be merged into one
         x, y = load(v, 0), load(v, 1)
-        a, b, c, d, e, f, g, h = x, x, x, x, x, x, x, x  # enough to hide the latency
+        a, b, c, d, e, f = (load(v, 2), load(v, 3), load(v, 4), load(v, 5), load(v, 6), load(v, 7))
+        g, h, i, j, k, m = (
+            load(v, 8),
+            load(v, 9),
+            load(v, 10),
+            load(v, 11),
+            load(v, 12),
+            load(v, 13),
+        )
         for _ in range(count):
             a, b, c, d = fma(a, x, y), fma(b, x, y), fma(c, x, y), fma(d, x, y)
             e, f, g, h = fma(e, x, y), fma(f, x, y), fma(g, x, y), fma(h, x, y)
-            x = fma(y, x, x)  # so that the chains differ and none is dropped
-        store(v, 2, fma(a, b, fma(c, d, fma(e, f, fma(g, h, x)))))
+            i, j, k, m = fma(i, x, y), fma(j, x, y), fma(k, x, y), fma(m, x, y)
+        store(v, 14, fma(a, b, fma(c, d, fma(e, f, fma(g, h, fma(i, j, fma(k, m, x)))))))
 
-    v, count = np.full(3 * LANES, 1e-3, dtype=np.float32), 200_000
-    return LANES * 9 * count / (least_ms(lambda: chains(v, count), seconds=0.5)[0] / 1e3)
+    v, count = np.random.default_rng(0).random(15 * LANES, dtype=np.float32) / 2, 100_000
+    return LANES * 12 * count / (least_ms(lambda: chains(v, count), seconds=0.5)[0] / 1e3)
 
 
 def multiply_adds(model: str, n: int, T: int = STEPS) -> int:
@@ -164,15 +173,10 @@ def engine_updates(
     return run
 
 
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def training_rows() -> list[Row]:
     """Students of Figures 2 and 3 against the torch module a user would reach for."""
     peak, rows = peak_multiply_adds(), []
-    K, U = LANES * processors(), 4
+    K, U = LANES * processors(), 10
     for model, n in (("urnn", 4), ("urnn", 14), ("rnn", 4), ("rnn", 14), ("lstm", 4), ("lstm", 14)):
         naive, engine = least_ms(naive_update(model, n), engine_updates(model, n, K, U))
         rows.append(

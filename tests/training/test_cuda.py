@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -104,6 +107,30 @@ def cpu_device(original: Any) -> Any:
         original(self, group, "cpu")
 
     return init
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from companion.training.cuda import passes
+
+sizes = dict(m=2, p=2, BP=16, NP=16, MP=2, PP=2)
+names = ("theta", "x", "y", "states", "gradient", "losses")
+types = {n: "*fp32" for n in names} | {n: "i32" for n in "BTn"}
+for backward in (True, False):
+    constants = sizes | {"BACKWARD": backward}
+    source = ASTSource(passes, types | {n: "constexpr" for n in constants}, constants)
+    built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 1})
+    assert built.asm["cubin"] and ".local" not in built.asm["ptx"]  # nothing outside registers
+"""
+
+
+def test_the_kernel_compiles_for_a_gpu_without_one(tmp_path: Path) -> None:
+    """Triton's own assembler for compute capability 9.0; what runs above is interpreted."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", COMPILE], check=True, env=environment)
 
 
 def test_a_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

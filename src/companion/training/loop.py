@@ -170,6 +170,13 @@ def _digest(*parts: Any) -> str:
     return h.hexdigest()[:20]
 
 
+def processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _save(path: Path, **arrays: Any) -> None:
     with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
         try:
@@ -347,7 +354,7 @@ def fit(
 
     groups = _groups(students, width, mixed=backend_name == "cuda")
     # the GPU and torch's own threads are shared already
-    workers = 1 if backend_name != "cpu" else threads or len(os.sched_getaffinity(0))
+    workers = 1 if backend_name != "cpu" else threads or processors()
     with bar, ThreadPoolExecutor(workers) as pool:
         try:
             outcomes = list(pool.map(run, groups))
