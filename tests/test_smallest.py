@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from companion.dilation import NotContractiveError
-from companion.equivalence import compare, unitary_equivalent
+from companion.equivalence import compare, rescaled, unitary_equivalent
 from companion.rnn import RNN, is_unitary, random_rnn, simulate
 from companion.smallest import (
     complex_unitary,
@@ -149,6 +149,55 @@ def test_no_input_bound_where_a_factor_is_found():
     assert hidden > 3
     assert unbounded_unitary(replace(rnn, h_init=-np.ones(3)))[0] == "unknown"
     assert unbounded_unitary(teacher(np.array([[0.5, 0.3], [0.0, 0.5]])))[1] is None
+
+
+@pytest.mark.parametrize("n", range(2, 7))
+def test_a_factor_found_is_sharp_enough_for_an_orthogonal_matrix(n):
+    # I − WᵀW is about 0.02 here: a residual small beside 1 is not small beside it.
+    for seed in range(3):
+        A = np.abs(np.random.default_rng([seed, n]).standard_normal((n, n)))
+        rnn = teacher(np.eye(n) - 0.01 * A.T @ A / np.linalg.norm(A, 2) ** 2, seed)
+        verdict, unitary = unbounded_unitary(rnn)
+        assert verdict == "found"
+        assert is_unitary(unitary)
+        result = compare(rnn, unitary, 1e6 * np.random.default_rng(seed).standard_normal((50, 2)))
+        assert result.difference <= result.tolerance
+
+
+def test_a_factor_is_unknown_where_none_exists_that_no_entry_forbids():
+    # I − WᵀW ∝ Horn's example: positive semidefinite, entrywise ≥ 0, and not completely positive.
+    # (its product with Horn's copositive matrix is negative, and that with any KᵀK is not)
+    H = np.array([[1, -1, 1, 1, -1], [-1, 1, -1, 1, 1], [1, -1, 1, -1, 1],
+                  [1, 1, -1, 1, -1], [-1, 1, 1, -1, 1]])  # fmt: skip
+    c = (np.sqrt(5) - 1) / 2
+    P = np.where(H > 0, 0.0, c) + np.eye(5)
+    assert np.linalg.eigvalsh(P).min() > -1e-12
+    assert (P * H).sum() < -0.1
+    w, V = np.linalg.eigh(np.eye(5) - P / 4)
+    W = (V * np.sqrt(w)) @ V.T
+    assert nonnegative_factor(W, starts=1)[0] == "unknown"
+    assert unbounded_unitary(teacher(W))[1] is None
+
+
+def test_the_lower_bound_is_attained_for_inputs_of_any_size():
+    for r in range(1, 6):
+        place = np.concatenate([np.arange(len(block)) for block in np.array_split(range(5), r)])
+        W = 0.5 * np.eye(5, k=1)
+        W[np.arange(4), np.arange(1, 5)] *= place[1:] > 0
+        rnn = teacher(W)
+        verdict, unitary = unbounded_unitary(rescaled(rnn, 0.5**place))
+        assert verdict == "found"
+        assert states_needed(W) == unitary.n == 5 + r
+        result = compare(rnn, unitary, 1e6 * np.random.default_rng(r).standard_normal((50, 2)))
+        assert result.agree
+
+
+def test_no_more_singular_values_than_the_count_allows():
+    # q(q + 1)/2 ≤ n − 1 is necessary for almost every W
+    for n, most in ((3, 2), (4, 3), (5, 3)):
+        G = np.random.default_rng(n).standard_normal((n, n))
+        rnn = teacher(0.9 * G / np.linalg.norm(G, 2))
+        assert smallest_unitary(rnn, 1.0, starts=5, most=most).unit_values < most
 
 
 def test_a_bound_is_needed_where_no_factor_exists():
