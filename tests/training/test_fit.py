@@ -117,6 +117,13 @@ def test_a_killed_fit_resumes_bit_for_bit(
     np.testing.assert_array_equal(whole.train_loss, resumed.train_loss)
 
 
+def test_no_updates_measure_the_start() -> None:
+    result = fit(MIXED, TRAIN, updates=0, batch=6, held_out={"test": TEST}, backend="cpu")
+    assert result.updates.tolist() == [0]
+    assert np.isfinite(result.r2["test"]).all()
+    np.testing.assert_array_equal(result.theta[0], initial_theta(MIXED[0], M, P).astype(np.float32))
+
+
 def test_a_checkpoint_of_other_arguments_is_not_taken(tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"updates": 4, "batch": 6, "backend": "reference"}
     first = fit(MIXED[:1], TRAIN, **arguments, checkpoint=tmp_path)

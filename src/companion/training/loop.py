@@ -188,6 +188,51 @@ def _save(path: Path, **arrays: Any) -> None:
             raise
 
 
+def _refuse_bad(
+    students: Sequence[Student],
+    train: Sequences,
+    held_out: Mapping[str, Sequences],
+    updates: int,
+    batches: Array,
+    thetas: Sequence[Array],
+    record_every: int | None,
+) -> None:
+    R, S, _, m = train.x.shape
+    p = train.y.shape[-1]
+    if not students or updates < 0 or (record_every is not None and record_every < 1):
+        raise ValueError(
+            f"{len(students)} students, updates = {updates}, record_every = {record_every}; there "
+            "must be at least 1, 0 and 1."
+        )
+    for name, data in held_out.items():
+        if (data.x.shape[0], data.x.shape[-1], data.y.shape[-1]) != (R, m, p):
+            raise ValueError(
+                f"held_out[{name!r}] has x of shape {data.x.shape} and y of shape {data.y.shape}; "
+                f"as in train, there must be {R} realisations, {m} inputs and {p} outputs."
+            )
+    if (
+        batches.dtype.kind not in "iu"
+        or batches.ndim != 2
+        or len(batches) != updates
+        or (batches.size and not 0 <= batches.min() <= batches.max() < S)
+    ):
+        raise ValueError(
+            f"batches has dtype {batches.dtype} and shape {batches.shape}; it must hold integers "
+            f"from 0 to {S - 1}, one row for each of the {updates} updates."
+        )
+    for i, (s, theta) in enumerate(zip(students, thetas, strict=True)):
+        if s.data >= R:
+            raise ValueError(f"student {i} is on realisation {s.data}; there are {R}, from 0.")
+        shape = (s.gates * s.hidden_units + p, s.hidden_units + m + 1)
+        if theta.shape != shape or not np.isfinite(theta).all():
+            raise ValueError(
+                f"initial[{i}] has shape {theta.shape}; a {s.model} of {s.hidden_units} units "
+                f"needs finite values of shape {shape}."
+            )
+        if theta[-p:, s.hidden_units : -1].any():
+            raise ValueError(f"initial[{i}] has entries under F, where no parameters are.")
+
+
 def fit(
     students: Sequence[Student],
     train: Sequences,
@@ -249,52 +294,20 @@ def fit(
             f"dtype is {dtype!r} with backend {backend_name!r}; allowed: 'float32', and 'float64' "
             "with backend='reference'."
         )
-    R, S, _, m = train.x.shape
-    p = train.y.shape[-1]
-    if not students or updates < 0 or (record_every is not None and record_every < 1):
-        raise ValueError(
-            f"{len(students)} students, updates = {updates}, record_every = {record_every}; there "
-            "must be at least 1, 0 and 1."
-        )
-    for name, data in held_out.items():
-        if (data.x.shape[0], data.x.shape[-1], data.y.shape[-1]) != (R, m, p):
-            raise ValueError(
-                f"held_out[{name!r}] has x of shape {data.x.shape} and y of shape {data.y.shape}; "
-                f"as in train, there must be {R} realisations, {m} inputs and {p} outputs."
-            )
-    for i, s in enumerate(students):
-        if s.data >= R:
-            raise ValueError(f"student {i} is on realisation {s.data}; there are {R}, from 0.")
     if batches is None:
-        batches = draw_batches(S, batch, updates, np.random.default_rng(seed))
+        count = train.x.shape[1]
+        batches = draw_batches(count, batch, max(updates, 0), np.random.default_rng(seed))
     batches = np.asarray(batches)
-    if (
-        batches.dtype.kind not in "iu"
-        or batches.ndim != 2
-        or len(batches) != updates
-        or (batches.size and not 0 <= batches.min() <= batches.max() < S)
-    ):
-        raise ValueError(
-            f"batches has dtype {batches.dtype} and shape {batches.shape}; it must hold integers "
-            f"from 0 to {S - 1}, one row for each of the {updates} updates."
-        )
+    m, p = train.x.shape[-1], train.y.shape[-1]
     if initial is not None and len(initial) != len(students):
         raise ValueError(f"initial has {len(initial)} entries for {len(students)} students.")
     thetas = [
         np.asarray(initial_theta(s, m, p) if initial is None else initial[i], dtype=dtype)
         for i, s in enumerate(students)
     ]
-    for i, (s, theta) in enumerate(zip(students, thetas, strict=True)):
-        shape = (s.gates * s.hidden_units + p, s.hidden_units + m + 1)
-        if theta.shape != shape or not np.isfinite(theta).all():
-            raise ValueError(
-                f"initial[{i}] has shape {theta.shape}; a {s.model} of {s.hidden_units} units "
-                f"needs finite values of shape {shape}."
-            )
-        if theta[-p:, s.hidden_units : -1].any():
-            raise ValueError(f"initial[{i}] has entries under F, where no parameters are.")
+    _refuse_bad(students, train, held_out, updates, batches, thetas, record_every)
 
-    record_every = record_every or max(1, S // batches.shape[1])
+    record_every = record_every or max(1, train.x.shape[1] // batches.shape[1])
     records = np.unique([*range(record_every, updates + 1, record_every), updates])
     engine_of, width = _engines(backend_name, dtype)
     folder = None if checkpoint is None else Path(checkpoint)
@@ -339,9 +352,9 @@ def fit(
         for column, last in list(enumerate(records))[done:]:
             if stop.is_set():
                 break
-            made = int(last) - state.update
-            state, losses = engine.advance(state, batches[state.update : last])
-            loss[:, column] = losses.mean(1) if made else np.nan
+            if made := int(last) - state.update:
+                state, losses = engine.advance(state, batches[state.update : last])
+                loss[:, column] = losses.mean(1)
             for name, data in held_out.items():
                 error = engine.evaluate(state.theta, data)
                 r2[name][:, column] = 1 - error / power[name][group.data]
