@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -29,10 +30,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="triton is built
 @pytest.fixture(scope="module")
 def cuda() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")  # read when the kernel is defined
-        from companion.training import cuda as module
-
-        yield module
+        patch.setenv("TRITON_INTERPRET", "1")  # read when the kernel is defined, so import it anew
+        name = "companion.training.cuda"
+        patch.delitem(sys.modules, name, raising=False)
+        yield importlib.import_module(name)
+        del sys.modules[name]  # what was there before comes back with the patch
 
 
 def a_group(students: list[Student], options: Options, batch: int = 20) -> tuple[Group, State]:
