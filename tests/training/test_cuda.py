@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from triton.runtime.interpreter import InterpretedFunction
 
 from companion.rnn import orthogonality_error
 from companion.training import Options, Sequences, Student, fit, initial_theta
@@ -28,13 +27,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="triton is built
 
 
 @pytest.fixture(scope="module")
-def cuda() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")  # read when the kernel is defined, so import it anew
-        name = "companion.training.cuda"
-        patch.delitem(sys.modules, name, raising=False)
-        yield importlib.import_module(name)
-        del sys.modules[name]  # what was there before comes back with the patch
+def cuda() -> ModuleType:
+    from companion.training import cuda as module
+
+    assert isinstance(module.passes, InterpretedFunction)  # by tests/conftest.py
+    return module
 
 
 def a_group(students: list[Student], options: Options, batch: int = 20) -> tuple[Group, State]:
