@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from triton.runtime.interpreter import InterpretedFunction
 
 from companion.rnn import orthogonality_error
 from companion.training import Options, Sequences, Student, fit, initial_theta
@@ -28,6 +27,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="triton is built
 
 @pytest.fixture(scope="module")
 def cuda() -> ModuleType:
+    from triton.runtime.interpreter import InterpretedFunction
+
     from companion.training import cuda as module
 
     assert isinstance(module.passes, InterpretedFunction)  # by tests/conftest.py
