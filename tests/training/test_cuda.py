@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -27,12 +26,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="triton is built
 
 
 @pytest.fixture(scope="module")
-def cuda() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRITON_INTERPRET", "1")  # read when the kernel is defined
-        from companion.training import cuda as module
+def cuda() -> ModuleType:
+    from triton.runtime.interpreter import InterpretedFunction
 
-        yield module
+    from companion.training import cuda as module
+
+    assert isinstance(module.passes, InterpretedFunction)  # by tests/conftest.py
+    return module
 
 
 def a_group(students: list[Student], options: Options, batch: int = 20) -> tuple[Group, State]:
