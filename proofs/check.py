@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import html
 import json
 import re
 import shutil
@@ -44,9 +45,9 @@ def ledger() -> dict[str, Any]:
 
 
 def source_hash(folder: Path = HERE) -> str:
-    """SHA-256 over the names and contents of the Coq files, the list and this script."""
+    """SHA-256 over the names and contents of the Coq files and the list."""
     total = hashlib.sha256()
-    for path in sorted([*folder.glob("*.v"), folder / LEDGER.name, folder / Path(__file__).name]):
+    for path in sorted([*folder.glob("*.v"), folder / LEDGER.name]):
         total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()
 
@@ -202,10 +203,9 @@ def render(folder: Path, order: list[str]) -> None:
     )  # fmt: skip
     if done.returncode:
         raise Failed(f"coqdoc: {done.stderr}")
-    for page in target.glob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        text = PLAIN.sub(r"\1", text).replace("TITLE", page.stem.removeprefix(f"{LIBRARY}."), 1)
-        page.write_text(text, encoding="utf-8")
+    texts = {page.name: page.read_text(encoding="utf-8") for page in target.glob("*.html")}
+    for name, text in readable(texts).items():
+        (target / name).write_text(text, encoding="utf-8")
     shutil.copy(HERE / "proofs.css", target / "coqdoc.css")
     shutil.rmtree(PAGES, ignore_errors=True)
     PAGES.parent.mkdir(parents=True, exist_ok=True)
@@ -214,12 +214,37 @@ def render(folder: Path, order: list[str]) -> None:
 
 # What coqdoc marks beyond keywords and tactics: half of a page's size, and no reader sees it.
 PLAIN = re.compile(r'<span class="id" title="(?!keyword|tactic)[^"]*">([^<]*)</span>')
+LINK = re.compile(r'<a (?:id="[^"]*" )?class="idref" href="([^"#]*)#([^"]*)">(.*?)</a>')
 HEADER = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="coqdoc.css"><title>TITLE</title></head>
-<body><div id="main"><nav><a href="Proofs.Statements.html">what is stated</a></nav>
+<body><div id="main"><nav>NAV</nav>
 """
+
+
+def readable(pages: dict[str, str]) -> dict[str, str]:
+    """The pages less what no reader sees or can follow, with the file's own `*`."""
+    pages = {name: PLAIN.sub(r"\1", text).replace("×", "*") for name, text in pages.items()}
+    anchors = {
+        name: {html.unescape(anchor) for anchor in re.findall(r' id="([^"]*)"', text)}
+        for name, text in pages.items()
+    }
+
+    def link(name: str, found: re.Match[str]) -> str:
+        page, anchor = found[1] or name, html.unescape(found[2])
+        # Links to variables bound in the same line, and to what has no anchor, such as notations.
+        dead = anchor and anchor not in anchors.get(page, ())
+        return found[3] if dead or re.search(r":\d+$", anchor) else found[0]
+
+    names = sorted(pages)
+    out = {}
+    for name, text in pages.items():
+        titles = {other: other.removeprefix(f"{LIBRARY}.").removesuffix(".html") for other in names}
+        nav = " ".join(f'<a href="{other}">{titles[other]}</a>' for other in names)
+        linked = LINK.sub(lambda found, name=name: link(name, found), text)  # type: ignore[misc]
+        out[name] = linked.replace("NAV", nav, 1).replace("TITLE", titles[name], 1)
+    return out
 
 
 def check(full: bool) -> dict[str, Any]:
