@@ -9,7 +9,7 @@ from hypothesis import settings
 
 # The GPU kernel is tested in Triton's interpreter; read when triton is first imported, by whatever.
 os.environ["TRITON_INTERPRET"] = "1"
-# A shell that puts a job in the background has it ignore Ctrl-C, and children inherit that; the tests
+# A shell that puts a job in the background has it ignore Ctrl-C, and children inherit that: tests
 # that interrupt one need it as in the foreground.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
