@@ -20,7 +20,6 @@ from companion import provenance, runs
 from companion.provenance import Refused
 from companion.runs import Failed, Page, Run
 
-
 # --- on a worker
 
 

@@ -220,7 +220,7 @@ def grids_from_yaml(path: Path, most: int = 1_000_000) -> list[tuple[str, Axes]]
             raise Refused(f"{path}: allowed: lines of `name: value`, or a list of such mappings.")
         axes: Axes = []
         for name, value in block.value:
-            items = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            items = value.value if value.tag == "tag:yaml.org,2002:seq" else [value]
             values += len(items)
             if values > most:
                 raise Refused(f"{path} writes out more than {most} values.")

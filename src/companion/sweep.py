@@ -180,7 +180,7 @@ def _results(
 
     client.subscribe_topic(order.topic, lambda event: log(event[1]["run"], event[1]["what"]))
     flight: dict[Any, tuple[Run, FileLock]] = {}
-    queue = as_completed()
+    queue = as_completed(loop=client.loop)
     try:
         while left or flight:
             room = 2 * max(1, sum(client.nthreads().values())) - len(flight)
@@ -190,10 +190,11 @@ def _results(
                 left.popleft()
                 with _writing(logs):
                     lock = _claimed(out, run)
+                    why = lock and runs.skipped(out / run.page.name / run.id)
                 if lock is None:
                     left.append(run)
                     continue
-                if why := runs.skipped(out / run.page.name / run.id):
+                if why:
                     lock.release()
                     yield run, "skipped", why
                     continue
@@ -215,7 +216,7 @@ def _results(
             del flight[future]
             lock.release()
             yield run, kind, what
-    except (CancelledError, CommClosedError, TimeoutError) as error:
+    except (CancelledError, OSError) as error:  # of Dask's; our own writing fails as `Failed`
         raise Failed(
             f"the scheduler {client.scheduler.address} is lost; what is done is in {logs.parent}, "
             "and the same command goes on from there"
@@ -227,16 +228,13 @@ def _results(
 
 def _settled(future: Any, run: Run, out: Path) -> tuple[str, str]:
     """What became of a run: its files are written here, whole or not at all."""
-    from distributed import KilledWorker
-
-    try:
-        files, failure = future.result()
-    except Refused as error:
-        raise Failed(f"{error}; the sweep stops here") from error
-    except (KilledWorker, ImportError, OSError, ValueError, RuntimeError) as error:
-        if future.status != "error":
-            raise
+    if future.status == "error":
+        error = future.exception()
+        if isinstance(error, Refused):
+            raise Failed(f"{error}; the sweep stops here") from error
         return "failed", f"{type(error).__name__} on a worker: {error}"
+    result: tuple[dict[str, bytes], str | None] = future.result()
+    files, failure = result
 
     def fill(work: Path) -> str | None:
         _unpack(files, work)
