@@ -510,7 +510,7 @@ def test_runs_come_back_and_one_that_fails_stops_no_other(root: Path, dask: Clus
 
 def test_a_worker_of_another_version_is_refused(root: Path, dask: Cluster, tmp_path: Path) -> None:
     other = make_root(tmp_path / "other", tmp_path)
-    (other / "src/companion/rnn.py").open("a").write("\n# changed\n")
+    (other / "src/companion/rnn.py").write_text("")
     worker = dask.worker(other)
     from distributed import Client
 
@@ -567,7 +567,7 @@ def test_a_killed_sweep_resumes_and_two_share_the_work(root: Path, dask: Cluster
     process = begin(root, *args)
     started(root, 1)
     process.kill()
-    process.wait()
+    finish(process)
     both = [begin(root, *args), begin(root, *args)]
     (root.parent / "go").touch()
     ends = [finish(process) for process in both]

@@ -121,7 +121,9 @@ def sweep(
 
     left: deque[Run] = deque()
     for run in todo:
-        if why := runs.skipped(folder / run.id):
+        with _writing(folder):
+            why = runs.skipped(folder / run.id)
+        if why:
             settle(run, "skipped", why)
         else:
             left.append(run)
