@@ -510,7 +510,8 @@ def test_runs_come_back_and_one_that_fails_stops_no_other(root: Path, dask: Clus
 
 def test_a_worker_of_another_version_is_refused(root: Path, dask: Cluster, tmp_path: Path) -> None:
     other = make_root(tmp_path / "other", tmp_path)
-    (other / "src/companion/rnn.py").write_text("")
+    module = other / "src/companion/rnn.py"
+    module.write_text(module.read_text() + "# changed\n")
     worker = dask.worker(other)
     from distributed import Client
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import platform
 import resource
 import shutil
@@ -255,7 +256,7 @@ seed: int = 0  # tells the runs apart, in [0, inf)
 
 
 def sweep_rows(count: int = 24) -> list[Row]:
-    """What a run costs beside its notebook's own work, here none: its parts, and whole sweeps (once)."""
+    """What a run costs beside its notebook's own work, here none: its parts, and sweeps (once)."""
     from companion import cluster, grid, provenance, runs
 
     here = provenance.checkout()
@@ -336,7 +337,7 @@ def run(rows: Iterable[str] | None = None) -> list[Row]:
     return [row for name in names for row in ROWS[name]()]
 
 
-def machine() -> dict[str, str | int]:
+def machine() -> dict[str, str | int | float]:
     """What the timings were taken on, and the most memory this process has held."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -346,6 +347,7 @@ def machine() -> dict[str, str | int]:
     return {
         "processor": model,
         "processors": processors(),
+        "load_average": round(os.getloadavg()[1], 1),  # of 5 minutes: what else ran
         "system": platform.platform(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("numpy", "numba", "torch")},
