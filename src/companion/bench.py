@@ -7,9 +7,12 @@ returns `Row`s and list it in `ROWS`.
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import platform
 import resource
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +20,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -240,10 +244,82 @@ def theory_rows() -> list[Row]:
     return rows
 
 
+SWEEP_PAGE = """---
+kernelspec: {display_name: Python 3 (ipykernel), language: python, name: python3}
+---
+
+```{code-cell} ipython3
+:tags: [parameters]
+seed: int = 0  # tells the runs apart, in [0, inf)
+```
+"""
+
+
+def sweep_rows(count: int = 24) -> list[Row]:
+    """What a run costs beside its notebook's own work, here none: its parts, and sweeps (once)."""
+    from companion import cluster, grid, provenance, runs
+
+    here = provenance.checkout()
+    with TemporaryDirectory() as name:
+        root = Path(name)
+        shutil.copytree(here / "src", root / "src")  # the sources that a run hashes
+        shutil.copy(here / "constraints.txt", root)
+        (root / "notebooks").mkdir()
+        (root / "notebooks/empty.md").write_text(SWEEP_PAGE, encoding="utf-8")
+        page = runs.load_page(root, "empty")
+        todo = grid.expand(page, [f"seed=0:{count}"])
+        tree = provenance.source_tree_hash(root / "src" / provenance.PACKAGE)
+        order = cluster.Order("", tree, provenance.installed(root), str(root))
+        (root / "kernel").mkdir()
+        numbers = itertools.count()
+
+        def produce() -> None:
+            work = root / f"work{next(numbers)}"
+            work.mkdir()
+            runs.produce(todo[0], root, work)
+
+        parts = {
+            "in one process, no sweep": produce,
+            "of it, kernel: start, an empty notebook, stop": lambda: runs._execute(
+                page.notebook(), root, root, root / "kernel", "empty"
+            ),
+            "of it, the record: machine, packages, git": lambda: (
+                provenance.environment(root),
+                provenance.git_state(root),
+            ),
+            "a worker's check of its version": lambda: cluster.refusal(order, page),
+        }
+        whole, *rest = least_ms(*parts.values(), seconds=15)
+        rows = [Row("run", "in one process, no sweep", whole, "itself", whole)]
+        rows += [
+            Row("run", part, ms, "run in one process", whole)
+            for part, ms in zip(list(parts)[1:], rest, strict=True)
+        ]
+        for workers in (1, 2):
+            # a sweep of one run starts the same workers: the rest is what further runs cost
+            ends = [_sweep_ms(root, todo[:k], workers) for k in (workers, count)]
+            each = (ends[1] - ends[0]) / (count - workers)
+            size = f"{count} runs, {workers} workers"
+            rows.append(Row("sweep, start and end", size, ends[0] - whole, "run", whole))
+            rows.append(Row("sweep, each run", size, each, "run in one process", whole))
+    return rows
+
+
+def _sweep_ms(root: Path, todo: Sequence[Any], workers: int) -> float:
+    """The milliseconds of one sweep into a new folder."""
+    from companion import sweep
+
+    with TemporaryDirectory() as out:
+        start = time.perf_counter()
+        sweep.sweep(todo, root, Path(out), workers=workers, say=lambda _: None)
+        return 1e3 * (time.perf_counter() - start)
+
+
 ROWS: dict[str, Callable[[], Sequence[Row]]] = {
     "theory": theory_rows,
     "training": training_rows,
     "scaling": scaling_rows,
+    "sweep": sweep_rows,
 }
 
 
@@ -261,7 +337,7 @@ def run(rows: Iterable[str] | None = None) -> list[Row]:
     return [row for name in names for row in ROWS[name]()]
 
 
-def machine() -> dict[str, str | int]:
+def machine() -> dict[str, str | int | float]:
     """What the timings were taken on, and the most memory this process has held."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -271,6 +347,7 @@ def machine() -> dict[str, str | int]:
     return {
         "processor": model,
         "processors": processors(),
+        "load_average": round(os.getloadavg()[1], 1),  # of 5 minutes: what else ran
         "system": platform.platform(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("numpy", "numba", "torch")},

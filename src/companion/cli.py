@@ -1,4 +1,4 @@
-"""The command line: `companion run`, `pages`, `convert`, `witness`, `certify`, `bench`.
+"""The command line: run, sweep, runs, pages, convert, witness, certify, bench.
 
 Exit codes: 0 done, 1 failed, 2 refused (nothing was started), 130 interrupted.
 """
@@ -28,6 +28,58 @@ def _run(args: argparse.Namespace) -> int:
     )
     again = "; --force runs it again" if message.startswith("skipped") else ""
     print(f"{folder}: {message}{again}")
+    return 0
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from companion import cluster, grid, parameters, provenance, runs, sweep
+
+    root = provenance.checkout(args.root)
+    page = runs.load_page(root, args.notebook)
+    blocks = parameters.grids_from_yaml(args.params) if args.params else []
+    todo = grid.expand(page, args.grid, blocks)
+    if args.scheduler:
+        cluster.check_address(args.scheduler)
+    out = args.out or root / "runs"
+    if args.dry_run:
+        done = 0
+        for run in todo:
+            why = runs.skipped(out / page.name / run.id)
+            done += bool(why)
+            print(f"{run.id} {grid.describe(run)}: {why or 'to do'}")
+        print(f"{len(todo)} runs of {page.name}, {done} of them done; nothing was started")
+        return 0
+    count = sweep.sweep(
+        todo,
+        root,
+        out,
+        scheduler=args.scheduler,
+        workers=args.workers,
+        say=lambda line: tqdm.write(line, file=sys.stdout),
+    )
+    print(f"{count['done']} done, {count['skipped']} skipped, in {out / page.name}")
+    return 0
+
+
+def _runs(args: argparse.Namespace) -> int:
+    from companion import provenance, runs, table
+
+    root = provenance.checkout(args.root)
+    folder = args.out or root / "runs"
+    names = [runs.load_page(root, args.notebook).name] if args.notebook else None
+    found = table.find(root, folder, names)
+    if not (args.csv or args.parquet):
+        for run in found:
+            print(run)
+        print(f"{len(found)} runs in {folder}")
+        return 0
+    rows = table.rows(found, older=args.older)
+    for path, write in ((args.csv, table.write_csv), (args.parquet, table.write_parquet)):
+        if path:
+            write(rows, path)
+            print(f"{len(rows)} rows written to {path}")
     return 0
 
 
@@ -151,6 +203,43 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--force", action="store_true", help="run again what is done")
     run.add_argument(
         "--help-parameters", action="store_true", help="list them, and what is allowed"
+    )
+
+    sweep = commands.add_parser(
+        "sweep", help="run a notebook over a grid of parameters", allow_abbrev=False
+    )
+    sweep.set_defaults(function=_sweep)
+    sweep.add_argument("notebook", metavar="NOTEBOOK", help="its name, or its path in notebooks/")
+    sweep.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="NAME=A,B,C",
+        help="or NAME=0:30 for an int from 0 to 29; repeatable, all combinations are run",
+    )
+    sweep.add_argument(
+        "--params", type=Path, metavar="FILE.yaml", help="`name: [a, b]` lines, or a list of points"
+    )
+    sweep.add_argument("--out", type=Path, metavar="DIR", help="default: runs/ in the checkout")
+    sweep.add_argument("--dry-run", action="store_true", help="print the plan; start nothing")
+    where = sweep.add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers", type=int, metavar="K", help="processes here (default: processors, or GPUs)"
+    )
+    where.add_argument(
+        "--scheduler", metavar="ADDRESS", help="a Dask scheduler: tcp:// on this machine, or tls://"
+    )
+
+    listing = commands.add_parser(
+        "runs", help="list runs, or read their results as one table", allow_abbrev=False
+    )
+    listing.set_defaults(function=_runs)
+    listing.add_argument("notebook", nargs="?", metavar="NOTEBOOK", help="default: all of them")
+    listing.add_argument("--out", type=Path, metavar="DIR", help="default: runs/ in the checkout")
+    listing.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
+    listing.add_argument("--parquet", type=Path, metavar="FILE", help="write the table there")
+    listing.add_argument(
+        "--older", action="store_true", help="rows of older texts, code and pins too"
     )
 
     pages = commands.add_parser(

@@ -155,33 +155,81 @@ def parse_parameters(cell: str) -> tuple[Parameter, ...]:
     return tuple(found.values())
 
 
-def pairs(items: Iterable[str]) -> list[tuple[str, str]]:
-    """(name, text) of each ``name=value``."""
+def pairs(items: Iterable[str], option: str = "-p") -> list[tuple[str, str]]:
+    """(name, text) of each ``name=value`` that an option of the command line was given."""
     out = []
     for item in items:
         name, equals, text = item.partition("=")
         if not equals or not name.isidentifier():
-            raise Refused(f"-p {item[:60]!r} is malformed; allowed: -p name=value.")
+            raise Refused(f"{option} {item[:60]!r} is malformed; allowed: {option} name=value.")
         out.append((name, text))
     return out
 
 
+_PLAIN = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool"))
+# libyaml's parser, where PyYAML was built with it, is ten times as fast
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _compose(path: Path, most: int) -> yaml.Node | None:
+    """The nodes of a YAML file of at most ``most`` bytes; no value is constructed from them."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise Refused(f"{path} is too large; allowed: at most {most} bytes.")
+        text, depth = data.decode(), 0
+        for event in yaml.parse(text, Loader=_LOADER):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > 10:  # composing recurses, in libyaml without a limit
+                raise Refused(f"{path} cannot be read as YAML: nested too deeply.")
+        node: yaml.Node | None = yaml.compose(text, Loader=_LOADER)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Refused(f"{path} cannot be read as YAML: {error}.") from error
+    return node
+
+
 def pairs_from_yaml(path: Path) -> list[tuple[str, str]]:
     """(name, text) of each line of a YAML mapping of scalars; no value is constructed from it."""
-    try:
-        data = path.read_bytes()
-        if len(data) > 1_000_000:
-            raise Refused(f"{path} has {len(data)} bytes; allowed: at most 1 000 000.")
-        node = yaml.compose(data.decode(), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise Refused(
-            f"{path} cannot be read as YAML: {str(error) or 'nested too deeply'}."
-        ) from error
-    plain = [f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool")]
+    node = _compose(path, 1_000_000)
     if not isinstance(node, yaml.MappingNode):
         raise Refused(f"{path} is no mapping; allowed: lines of `name: value`.")
     for name, value in node.value:
-        if not (isinstance(name, yaml.ScalarNode) and value.tag in plain):
+        if not (isinstance(name, yaml.ScalarNode) and value.tag in _PLAIN):
             line = value.start_mark.line + 1
             raise Refused(f"{path}, line {line}: allowed: `name: value` with one number or text.")
     return [(name.value, value.value) for name, value in node.value]
+
+
+Axes = list[tuple[str, list[str]]]
+
+
+def grids_from_yaml(path: Path, most: int = 1_000_000) -> list[tuple[str, Axes]]:
+    """The grids in a YAML file, each with its place: a mapping, or a list of them (or of points).
+
+    A mapping's values are one number or text, or a list of them. ``most`` bounds the values in all,
+    however short aliases make the file that writes them out.
+    """
+    node = _compose(path, 20_000_000)
+    blocks = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    grids: list[tuple[str, Axes]] = []
+    values = 0
+    for block in blocks:
+        if not isinstance(block, yaml.MappingNode):
+            raise Refused(f"{path}: allowed: lines of `name: value`, or a list of such mappings.")
+        axes: Axes = []
+        for name, value in block.value:
+            items = value.value if value.tag == "tag:yaml.org,2002:seq" else [value]
+            values += len(items)
+            if values > most:
+                raise Refused(f"{path} writes out more than {most} values.")
+            if not (isinstance(name, yaml.ScalarNode) and all(i.tag in _PLAIN for i in items)):
+                line = value.start_mark.line + 1
+                raise Refused(
+                    f"{path}, line {line}: allowed: `name: value` with one number or text, or a "
+                    "list of them."
+                )
+            axes.append((name.value, [item.value for item in items]))
+        grids.append((f"{path}, line {block.start_mark.line + 1}", axes))
+    return grids

@@ -230,23 +230,27 @@ def git_state(root: Path) -> dict[str, Any]:
     return {"commit": _output_of(*git, "rev-parse", "HEAD"), "dirty": bool(status)}
 
 
+def installed(root: Path) -> dict[str, str]:
+    """The installed versions of the pinned packages."""
+    packages = {}
+    for name in re.findall(r"(?m)^([\w.-]+)==", file_bytes(root / "constraints.txt").decode()):
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            packages[name] = "not installed"
+    return packages
+
+
 def environment(root: Path) -> dict[str, Any]:
     """Python, platform, CPU, GPUs, and the installed versions of the pinned packages."""
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.is_file() else "")
     gpus = _output_of("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
-    pinned = re.findall(r"(?m)^([\w.-]+)==", file_bytes(root / "constraints.txt").decode())
-    packages = {}
-    for name in pinned:
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            packages[name] = "not installed"
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu": model[1] if model else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "gpus": gpus.splitlines() if gpus else [],
-        "packages": packages,
+        "packages": installed(root),
     }

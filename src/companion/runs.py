@@ -16,7 +16,8 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from typing import Any
 
 import jupytext
 import nbformat
+from filelock import FileLock
 
 from companion import provenance
 from companion.parameters import Parameter, Value, parse_parameters
@@ -121,11 +123,21 @@ def load_page(root: Path, notebook: str) -> Page:
     Refused : no such notebook, one outside ``notebooks/``, or a malformed one (says where).
     """
     path = _notebook_path(root, notebook)
+    return read_page(path.stem, provenance.file_bytes(path), root)
+
+
+def read_page(name: str, data: bytes, root: Path) -> Page:
+    """The page that ``data`` is the text of, against the modules, pins and data files of ``root``.
+
+    Raises
+    ------
+    Refused : it is malformed (says where).
+    """
     try:
-        text = provenance.file_bytes(path).decode()
+        text = data.decode()
         nb = jupytext.reads(text, fmt="md:myst")
     except Exception as error:  # of YAML, nbformat, jupytext or codecs, with no common base
-        raise Refused(f"notebooks/{path.name}: {error}") from error
+        raise Refused(f"notebooks/{name}.md: {error}") from error
     try:
         code = [cell for cell in nb.cells if cell.cell_type == "code"]
         # lines for IPython (%magic, !shell) hold no import that could be followed
@@ -139,14 +151,14 @@ def load_page(root: Path, notebook: str) -> Page:
         declared = nb.metadata.get("companion", {})
         if not (isinstance(declared, dict) and isinstance(declared.get("data", []), list)):
             raise Refused("its header's `companion` is not `{data: [FILE, …]}`.")
-        data = tuple(map(str, declared.get("data", ())))
-        for name in data:
-            if not (root / name).resolve().is_relative_to(root) or not (root / name).is_file():
-                raise Refused(f"its header names the data file {name!r}; no such file in {root}.")
-        parts = provenance.notebook_parts(text, "\n".join(python), root, data)
+        files = tuple(map(str, declared.get("data", ())))
+        for file in files:
+            if not (root / file).resolve().is_relative_to(root) or not (root / file).is_file():
+                raise Refused(f"its header names the data file {file!r}; no such file in {root}.")
+        parts = provenance.notebook_parts(text, "\n".join(python), root, files)
     except (Refused, SyntaxError) as error:
-        raise Refused(f"notebooks/{path.name}: {error}") from error
-    return Page(path.stem, text, parts, parameters)
+        raise Refused(f"notebooks/{name}.md: {error}") from error
+    return Page(name, text, parts, parameters)
 
 
 def _execute(nb: Any, root: Path, results: Path, scratch: Path, label: str) -> Failed | None:
@@ -201,7 +213,9 @@ def _execute(nb: Any, root: Path, results: Path, scratch: Path, label: str) -> F
         resources={"metadata": {"path": str(root / "notebooks")}},
     )
     code = sum(cell.cell_type == "code" for cell in nb.cells)
-    bar = tqdm(total=code, desc=label, unit="cell", file=sys.stderr, disable=None)
+    # a worker of a sweep calls this in a thread, where a bar would tear the sweep's own
+    quiet = None if threading.current_thread() is threading.main_thread() else True
+    bar = tqdm(total=code, desc=label, unit="cell", file=sys.stderr, disable=quiet)
     index, failure = 0, ""
     try:
         with bar, client.setup_kernel(env=environment, cleanup_kc=True):
@@ -229,7 +243,7 @@ def _execute(nb: Any, root: Path, results: Path, scratch: Path, label: str) -> F
 
 
 @contextmanager
-def _scratch(folder: Path, prefix: str) -> Iterator[Path]:
+def scratch_folder(folder: Path, prefix: str) -> Iterator[Path]:
     """A new folder that is gone afterwards, unless renamed, whatever happens but kill -9."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{prefix}{secrets.token_hex(4)}"  # not mkdtemp: that hides it from the group
@@ -240,11 +254,11 @@ def _scratch(folder: Path, prefix: str) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, data: str | bytes) -> None:
     """Write a whole file or nothing."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -292,8 +306,82 @@ def done(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and "error" not in found else None
 
 
+def skipped(folder: Path) -> str | None:
+    """Why the run that this folder is named after need not be run again, or None."""
+    if record := done(folder):
+        why = "text, modules, pins, data and parameters are the same"
+        return f"skipped: ran at {record['finished']}, and {why}"
+    return None
+
+
+def claim(out: Path, run: Run) -> FileLock:
+    """The lock of one run below ``out``: who holds it may run it and owns its hidden folders.
+
+    The system frees it when its holder dies, however that happens.
+    """
+    folder = out / ".locks" / run.page.name
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / run.id)
+
+
+def produce(run: Run, root: Path, work: Path) -> Failed | None:
+    """Execute a run into the folder ``work``: notebook, record, results. Returns its failure."""
+    import papermill
+
+    results = work / "results"
+    results.mkdir()
+    nb = run.page.notebook()
+    nb.metadata["kernelspec"] = KERNELSPEC
+    nb = papermill.execute_notebook(nb, None, dict(run.parameters), prepare_only=True)
+    state = provenance.git_state(root)
+    with scratch_folder(work, ".kernel.") as scratch:
+        record, failure = _execute_recorded(run, nb, root, results, scratch)
+    seeds = {name: value for name, value in run.parameters.items() if "seed" in name}
+    record = {"id": run.id, **record, **state, "seeds": seeds}
+    record |= {"error": str(failure)} if failure else {}
+    write_whole(work / f"{run.page.name}.ipynb", _stamp(nb, {"id": run.id, "key": record["key"]}))
+    write_whole(work / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    return failure
+
+
+def publish(
+    run: Run, out: Path, fill: Callable[[Path], str | None], *, force: bool = False
+) -> tuple[Path, str]:
+    """Let ``fill`` write a run into a hidden folder, then name that ``out/NOTEBOOK/ID/``.
+
+    ``fill`` returns the run's failure, or None. Returns and raises as `perform`.
+    """
+    folder = out / run.page.name / run.id
+    kept = folder.with_name(f"{run.id}.failed")
+    with scratch_folder(folder.parent, f".{run.id}.") as work:
+        failure = fill(work)
+        if failure:
+            shutil.rmtree(kept, ignore_errors=True)
+            work.rename(kept)
+            raise Failed(f"{failure}\nthe partial notebook is {kept / run.page.name}.ipynb")
+        record = done(work)
+        if record is None:
+            raise Failed(f"{run.page.name} left no complete record")
+        if folder.exists() and (force or not done(folder)):
+            # Two renames: a kill between them leaves the old run beside, under a hidden name.
+            with scratch_folder(folder.parent, f".{run.id}.old.") as old:
+                folder.rename(old / "run")
+                work.rename(folder)
+        else:
+            try:
+                work.rename(folder)
+            except OSError:
+                if not done(folder):
+                    raise
+                return folder, "skipped: another process finished the same run meanwhile"
+        shutil.rmtree(kept, ignore_errors=True)
+        return folder, f"done in {record['duration_s']} s"
+
+
 def perform(run: Run, root: Path, out: Path, *, force: bool = False) -> tuple[Path, str]:
     """Run a notebook into ``out/NOTEBOOK/ID/``, all of it or nothing; a done one is left alone.
+
+    Where another process has the same run under way, this waits for it.
 
     Parameters
     ----------
@@ -311,50 +399,25 @@ def perform(run: Run, root: Path, out: Path, *, force: bool = False) -> tuple[Pa
     Failed : a cell failed (the partial notebook is kept in ``ID.failed/``), or the folder cannot be
         written.
     """
-    import papermill
+    folder = out / run.page.name / run.id
 
-    name, folder = run.page.name, out / run.page.name / run.id
-    kept = folder.with_name(f"{run.id}.failed")
+    def fill(work: Path) -> str | None:
+        failure = produce(run, root, work)
+        return str(failure) if failure else None
+
     try:
-        if (record := done(folder)) and not force:
-            why = "text, modules, pins, data and parameters are the same"
-            return folder, f"skipped: ran at {record['finished']}, and {why}"
-        with _scratch(folder.parent, f".{run.id}.") as work:
-            (work / "results").mkdir()
-            nb = run.page.notebook()
-            nb.metadata["kernelspec"] = KERNELSPEC
-            nb = papermill.execute_notebook(nb, None, dict(run.parameters), prepare_only=True)
-            state = provenance.git_state(root)
-            with _scratch(work, ".kernel.") as scratch:
-                record, failure = _execute_recorded(run, nb, root, work / "results", scratch)
-            seeds = {name: value for name, value in run.parameters.items() if "seed" in name}
-            record = {"id": run.id, **record, **state, "seeds": seeds}
-            record |= {"error": str(failure)} if failure else {}
-            _write(work / f"{name}.ipynb", _stamp(nb, {"id": run.id, "key": record["key"]}))
-            _write(work / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-            if failure:
-                shutil.rmtree(kept, ignore_errors=True)
-                work.rename(kept)
-                raise Failed(f"{failure}\nthe partial notebook is {kept / name}.ipynb")
-            if folder.exists() and (force or not done(folder)):
-                # Two renames: a kill between them leaves the old run beside, under a hidden name.
-                with _scratch(folder.parent, f".{run.id}.old.") as old:
-                    folder.rename(old / "run")
-                    work.rename(folder)
-            else:
-                try:
-                    work.rename(folder)
-                except OSError:
-                    if not done(folder):
-                        raise
-                    return folder, "skipped: another process finished the same run meanwhile"
-            shutil.rmtree(kept, ignore_errors=True)
-            return folder, f"done in {record['duration_s']} s"
+        if (why := skipped(folder)) and not force:
+            return folder, why
+        with claim(out, run):
+            if (why := skipped(folder)) and not force:
+                return folder, why
+            return publish(run, out, fill, force=force)
     except OSError as error:
-        raise _unwritable(error, folder) from error
+        raise unwritable(error, folder) from error
 
 
-def _unwritable(error: OSError, path: Path) -> Failed:
+def unwritable(error: OSError, path: Path) -> Failed:
+    """The failure to write ``path``, in words."""
     return Failed(f"cannot write {error.filename or path}: {error.strerror or error}.")
 
 
@@ -400,14 +463,14 @@ def execute_page(page: Page, root: Path) -> float:
     """
     nb, path = page.notebook(), root / "notebooks" / f"{page.name}.ipynb"
     try:
-        with _scratch(root / ".cache", "page.") as scratch:
+        with scratch_folder(root / ".cache", "page.") as scratch:
             results = scratch / "results"  # a page's results are its outputs; files are for runs
             results.mkdir()
             record, failure = _execute_recorded(page.run(), nb, root, results, scratch)
         if failure:
             raise failure
         nb.metadata["jupytext"] = {"formats": "ipynb,md:myst"}
-        _write(path, _stamp(nb, record))
+        write_whole(path, _stamp(nb, record))
     except OSError as error:
-        raise _unwritable(error, path) from error
+        raise unwritable(error, path) from error
     return float(record["duration_s"])
