@@ -345,6 +345,19 @@ def test_bad_input_starts_nothing(
     assert not (root / "runs").exists()
 
 
+def test_a_scheduler_that_is_not_there_ends_the_sweep(page: runs.Page, root: Path) -> None:
+    with socket.socket() as bound:  # and does not listen
+        bound.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(runs.Failed, match=f"no workers at {address} within 1 s"):
+            sweep.sweep([page.run()], root, root / "runs", scheduler=address, seconds=1)
+
+
+def test_tls_needs_its_settings(page: runs.Page, root: Path) -> None:
+    with pytest.raises(Refused, match=r"needs Dask's own settings distributed\.comm\.tls"):
+        sweep.sweep([page.run()], root, root / "runs", scheduler="tls://127.0.0.1:1")
+
+
 # --- results as a table
 
 

@@ -7,6 +7,7 @@ its own checkout, and refuses if that is another version than the client's.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -150,19 +151,31 @@ def existing(address: str, seconds: float) -> Iterator[Any]:
     import logging
 
     from distributed import Client
+    from distributed.comm import connect
+    from distributed.security import Security
 
+    arguments = Security().get_connection_args("client")
+    if address.startswith("tls://") and arguments["ssl_context"] is None:
+        raise Refused(
+            f"--scheduler {address} needs Dask's own settings distributed.comm.tls: ca-file, "
+            "client.cert and client.key, in ~/.config/dask/*.yaml or DASK_CONFIG."
+        )
     for name in ("distributed.client", "distributed.core"):  # a lost scheduler is reported below
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+    async def answers() -> None:
+        (await connect(address, timeout=seconds, **arguments)).abort()
+
     try:
+        asyncio.run(answers())  # first: a client that finds none is not closed within minutes
         client = Client(address, timeout=seconds, set_as_default=False)
         try:
             client.wait_for_workers(1, timeout=seconds)
         except TimeoutError:
             client.close(timeout=1)
             raise
-    except (OSError, TypeError, TimeoutError) as error:  # a TypeError where TLS is not configured
-        first = str(error).splitlines()[0]
-        raise Failed(f"no workers at {address} within {seconds:.0f} s: {first}") from error
+    except OSError as error:
+        raise Failed(f"no workers at {address} within {seconds:.0f} s: {error}") from error
     try:
         yield client
     finally:
