@@ -19,7 +19,7 @@ def network(
     seed: int, n: int = 5, layers: int = 1, norm: float = 0.95, **options: object
 ) -> torch.nn.RNN:
     torch.manual_seed(seed)
-    module = torch.nn.RNN(3, n, layers, **{"nonlinearity": "relu", **options})  # type: ignore[arg-type]
+    module = torch.nn.RNN(3, n, layers, **{"nonlinearity": "relu", **options})
     with torch.no_grad():
         for layer in range(layers):
             W = getattr(module, f"weight_hh_l{layer}")

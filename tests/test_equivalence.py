@@ -236,15 +236,15 @@ def test_relu_is_needed(activation: str) -> None:
 )
 def test_bad_input_bounds_are_refused(bound: object, error: type[Exception]) -> None:
     with pytest.raises(error, match="input_bound"):
-        unitary_equivalent(drawn(0, 2, 0.9), bound)  # type: ignore[arg-type]
+        unitary_equivalent(drawn(0, 2, 0.9), bound)
     with pytest.raises(error, match="input_bound"):
-        state_bound(drawn(0, 2, 0.9), bound)  # type: ignore[arg-type]
+        state_bound(drawn(0, 2, 0.9), bound)
 
 
 @pytest.mark.parametrize("horizon", [0, -1, 2.5, True, "9"])
 def test_bad_horizons_are_refused(horizon: object) -> None:
     with pytest.raises(ValueError, match="horizon"):
-        unitary_equivalent(drawn(0, 2, 0.9), 1.0, horizon=horizon)  # type: ignore[arg-type]
+        unitary_equivalent(drawn(0, 2, 0.9), 1.0, horizon=horizon)
 
 
 def test_bad_dilations_and_scales_are_refused() -> None:

@@ -17,7 +17,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 def drawn(seed: int, n: int = 3, **options: object) -> RNN:
     settings = {"inputs": 2, "outputs": 2, "norm": 0.9, **options}
-    return random_rnn(n, rng=np.random.default_rng(seed), **settings)  # type: ignore[arg-type]
+    return random_rnn(n, rng=np.random.default_rng(seed), **settings)
 
 
 def scalar(**changes: object) -> dict[str, object]:
@@ -49,7 +49,7 @@ def test_bad_parameters_are_refused(
     changes: dict[str, object], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        RNN(**scalar(**changes))  # type: ignore[arg-type]
+        RNN(**scalar(**changes))
 
 
 def test_exact_refuses_floats_and_irrational_activations() -> None:
@@ -65,13 +65,13 @@ def test_exact_refuses_floats_and_irrational_activations() -> None:
 
 def test_frozen() -> None:
     W = np.array([[0.5]])
-    rnn = RNN(**scalar(W=W))  # type: ignore[arg-type]
+    rnn = RNN(**scalar(W=W))
     W[0, 0] = 7.0
     assert rnn.W[0, 0] == 0.5
     with pytest.raises(ValueError, match="read-only"):
         rnn.W[0, 0] = 1.0
     with pytest.raises(AttributeError):
-        rnn.W = W  # type: ignore[misc]
+        rnn.W = W
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -129,7 +129,7 @@ def test_simulate_refuses_bad_values() -> None:
     with pytest.raises(ValueError, match="finite"):
         simulate(drawn(0), [[0.0, np.nan]])
     with pytest.raises(ValueError, match="summation"):
-        simulate(drawn(0), [[0.0, 0.0]], summation="fast")  # type: ignore[call-overload]
+        simulate(drawn(0), [[0.0, 0.0]], summation="fast")
 
 
 def test_sigmoid_keeps_relative_accuracy_in_its_tail() -> None:
@@ -269,10 +269,10 @@ def test_refusals_name_what_was_given() -> None:
         "h_init": [0.0],
     }
     with pytest.raises(ValueError, match="W is no array"):
-        RNN(**(good | {"W": [[1.0, 2.0], [3.0]]}))  # type: ignore[arg-type]  # wrong on purpose
+        RNN(**(good | {"W": [[1.0, 2.0], [3.0]]}))
     with pytest.raises(ValueError, match=r"activation is \['relu'\]"):
-        RNN(**(good | {"activation": ["relu"]}))  # type: ignore[arg-type]  # wrong on purpose
-    rnn = RNN(**good).astype(np.float32)  # type: ignore[arg-type]  # a dict of mixed types
+        RNN(**(good | {"activation": ["relu"]}))
+    rnn = RNN(**good).astype(np.float32)
     with pytest.raises(ValueError, match=r"x\[0, 0\] is 1e\+300"):
         simulate(rnn, [[1e300]])
     with pytest.raises(ValueError, match="batch at least 1"):

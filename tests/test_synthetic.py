@@ -80,7 +80,7 @@ def test_large_epsilon_needs_the_division() -> None:
 )
 def test_a_bad_setting_is_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
-        Setting(**bad)  # type: ignore[arg-type]
+        Setting(**bad)
 
 
 def test_r_squared_is_not_centred() -> None:
@@ -93,7 +93,7 @@ def test_r_squared_is_not_centred() -> None:
 def test_an_experiment_pairs_its_students() -> None:
     setting = replace(PRESETS["poster"], T=5, train=3, test=2, bias_sequences=2, bias_steps=1)
     arguments = {"realisations": 3, "models": ["rnn", "urnn"], "hidden_units": [2, 4]}
-    drawn, students, train, test = experiment(setting, **arguments, seed=1, learning_rate=0.5)  # type: ignore[arg-type]
+    drawn, students, train, test = experiment(setting, **arguments, seed=1, learning_rate=0.5)
     assert train.x.shape == (3, 3, 5, 2)
     assert test.y.shape == (3, 2, 5, 2)
     assert np.array_equal(train.y[2], drawn[2].y_train)
@@ -104,7 +104,7 @@ def test_an_experiment_pairs_its_students() -> None:
         seeds.setdefault((s.data, s.hidden_units), set()).add(s.seed)
     assert all(len(of_pair) == 1 for of_pair in seeds.values())
     assert len(set.union(*seeds.values())) == 6
-    other, *_ = experiment(setting, **arguments, seed=2)  # type: ignore[arg-type]
+    other, *_ = experiment(setting, **arguments, seed=2)
     assert not np.array_equal(other[0].x_train, drawn[0].x_train)
     with pytest.raises(ValueError, match="realisations is 0"):
         experiment(setting, realisations=0, models=["rnn"], hidden_units=[2], seed=1)

@@ -38,7 +38,7 @@ def a_group(model: str, n: int, T: int, options: Options, k: int = 3, seed: int 
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((2, SEQUENCES, T, M)).astype(np.float32)
     y = rng.standard_normal((2, SEQUENCES, T, P)).astype(np.float32)
-    students = tuple(Student(model, n, data=i % 2, seed=i) for i in range(k))  # type: ignore[arg-type]
+    students = tuple(Student(model, n, data=i % 2, seed=i) for i in range(k))
     return Group(students, options, Sequences(x, y))
 
 
@@ -178,7 +178,7 @@ def test_fifty_updates_are_reproduced_by_another_engine(model: str) -> None:
 @pytest.mark.parametrize("model", ["urnn", "contractive"])
 def test_a_trained_student_stays_where_it_is_projected(model: str, projection: str) -> None:
     n = 4
-    group = a_group(model, n, 17, Options(projection=projection))  # type: ignore[arg-type]
+    group = a_group(model, n, 17, Options(projection=projection))
     batches = draw_batches(SEQUENCES, 4, 300, np.random.default_rng(3))
     state, _ = Cpu(group, {}).advance(start(group), batches)
     for W in state.theta[:, :n, :n]:
@@ -262,13 +262,13 @@ def test_students_in_other_lanes_make_no_difference() -> None:
     together, _ = Cpu(group, {}).advance(start(group), batches)
     alone = Group(group.students[5:6], options, group.train)
     state = start(group)
-    state = State(*(a[5:6] for a in (state.theta, state.mean, state.square, state.diverged)))  # type: ignore[arg-type]
+    state = State(*(a[5:6] for a in (state.theta, state.mean, state.square, state.diverged)))
     apart, _ = Cpu(alone, {}).advance(state, batches)
     assert np.array_equal(apart.theta[0], together.theta[5])
 
 
 @njit
-def _map(z, out):  # type: ignore[no-untyped-def]  # compiled
+def _map(z, out):
     for i in range(len(z) // 16):
         lanes.store(out, 2 * i, lanes.sigmoid(lanes.load(z, i)))
         lanes.store(out, 2 * i + 1, lanes.tanh(lanes.load(z, i)))

@@ -54,7 +54,7 @@ def test_a_student_does_not_depend_on_those_beside_it() -> None:
 
 def test_backends_agree() -> None:
     results = [
-        fit(MIXED, TRAIN, updates=8, batch=6, held_out={"test": TEST}, backend=b)  # type: ignore[arg-type]
+        fit(MIXED, TRAIN, updates=8, batch=6, held_out={"test": TEST}, backend=b)
         for b in ("cpu", "reference")
     ]
     np.testing.assert_allclose(results[0].r2["test"], results[1].r2["test"], rtol=0, atol=1e-4)
@@ -181,10 +181,10 @@ def test_bad_arguments_are_refused(bad: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Student("gru", 3), "model is 'gru'"),  # type: ignore[arg-type]
+        (lambda: Student("gru", 3), "model is 'gru'"),
         (lambda: Student("rnn", 0), "hidden_units is 0"),
         (lambda: Student("rnn", 3, learning_rate=0), "learning_rate is 0"),
-        (lambda: Options(optimiser="sgd"), "optimiser is 'sgd'"),  # type: ignore[arg-type]
+        (lambda: Options(optimiser="sgd"), "optimiser is 'sgd'"),
         (lambda: Options(clip=0.0), "clip is 0"),
         (lambda: Sequences(TRAIN.x, TRAIN.y[:, :3]), "x has shape"),
         (lambda: Sequences(TRAIN.x * np.nan, TRAIN.y), "finite"),
