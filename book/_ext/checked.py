@@ -82,7 +82,7 @@ class Checked(SphinxDirective):
         missing = [name for name in names if name not in listed]
         if missing:
             raise self.error(f"not checked by `make proofs`: {', '.join(missing)}")
-        title = nodes.title("", "Checked by Coq: the statement in ")
+        title = nodes.title("", f"{'Checked by Coq: stated' if names else 'Defined'} in ")
         title += self._link(path.name, path.name)
         code = nodes.literal_block(text, text, language="coq")
         box = nodes.admonition("", title, code, classes=["checked"])
