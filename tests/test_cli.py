@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from companion import cli, runs
+from companion import RNN, cli, runs
+from companion.files import save_rnn
 
 PAGE = """---
 kernelspec:
@@ -175,3 +177,56 @@ def test_help_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def a_student(path: Path, activation: str = "relu", n: int = 2) -> Path:
+    """One state fewer than the ReLU teacher needs, on an orthogonal recurrence."""
+    N = 2 * n - 1
+    F = np.eye(N, n)
+    W = np.eye(N)[[*range(1, N), 0]]
+    save_rnn(RNN(W, F, np.zeros(N), F.T, np.zeros(N), activation), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("activation", "options"), [("relu", ["--input-bound", "1"]), ("sigmoid", []), ("tanh", [])]
+)
+def test_a_witness_is_printed_saved_and_proved_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], activation: str, options: list[str]
+) -> None:
+    student = a_student(tmp_path / "student.safetensors", activation)
+    proof = tmp_path / "proof.json"
+    assert cli.main(["witness", str(student), *options, "--certificate", str(proof)]) == 0
+    said = capsys.readouterr().out
+    assert "they differ by at least" in said
+    assert cli.main(["certify", str(proof)]) == 0
+    again = capsys.readouterr().out
+    assert again.splitlines()[0] in said
+    assert cli.main(["witness", str(student), *options, "--certificate", str(proof)]) == 2
+    assert "--force" in capsys.readouterr().err
+    proof.write_text(proof.read_text().replace("student", "teacher"))
+    assert cli.main(["certify", str(proof)]) == 1
+    assert "proves nothing" in capsys.readouterr().err
+
+
+def test_what_is_no_candidate_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student = str(a_student(tmp_path / "student.safetensors"))
+    smooth = str(a_student(tmp_path / "smooth.safetensors", "tanh"))
+    large = tmp_path / "large.safetensors"
+    save_rnn(RNN(np.eye(4), np.eye(4, 2), np.zeros(4), np.eye(2, 4), np.zeros(4)), large)
+    for arguments, complaint in (
+        ([student], "--input-bound X is needed"),
+        ([student, "--input-bound", "-1"], "input_bound is"),
+        ([smooth, "--input-bound", "1"], "--input-bound is for ReLU"),
+        ([str(large), "--input-bound", "1"], "N = 4"),
+        ([str(tmp_path / "none.safetensors"), "--input-bound", "1"], "not a file"),
+    ):
+        assert cli.main(["witness", *arguments]) == 2
+        assert complaint in capsys.readouterr().err
+
+
+def test_an_unknown_row_of_the_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "nothing"]) == 2
+    assert "allowed:" in capsys.readouterr().err

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import re
 import shutil
 import subprocess
@@ -173,6 +174,30 @@ def test_executed_page_leads_to_its_notebook_and_text(name: str) -> None:
         assert (SITE / f"_sources/{name}{suffix}").read_bytes() == (
             ROOT / f"{name}{suffix}"
         ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "region"),
+    [
+        ("notebooks/theorem-1", "theorem1"),
+        ("notebooks/theorem-2", "theorem2"),
+        ("notebooks/theorem-3", "theorem3"),
+        ("notebooks/theorem-3", "theorem3_logistic"),
+        ("book/proofs", "networks"),
+        ("book/proofs", "ours2a"),
+    ],
+)
+def test_page_shows_the_checked_statement_as_the_file_has_it(name: str, region: str) -> None:
+    found = [
+        re.search(rf"\(\* begin {region} \*\)\n(.*?)\(\* end {region} \*\)", text, re.DOTALL)
+        for text in (path.read_text() for path in sorted((ROOT / "proofs").glob("Statements*.v")))
+    ]
+    (stated,) = [match[1].split() for match in found if match]
+    shown = [
+        html.unescape(re.sub(r"<[^>]*>", "", block)).split()
+        for block in re.findall(r"<pre>(.*?)</pre>", (SITE / f"{name}.html").read_text(), re.DOTALL)
+    ]
+    assert stated in shown
 
 
 def test_every_notebook_is_in_the_contents() -> None:
