@@ -173,12 +173,12 @@ def _certify(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from companion import bench
+    from companion import bench, runs
 
     rows = bench.run(args.rows or None)
     print(bench.as_text(rows))
     if args.json:
-        args.json.write_text(bench.as_json(rows))
+        runs.write_whole(args.json, bench.as_json(rows))
         print(f"written to {args.json}")
     return 0
 
