@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from companion.converse import memoryless_teacher
-from companion.files import KEYS, load_rnn, save_rnn
+from companion.files import KEYS, load_rnn, save_rnn, whole, write_whole
 from companion.rnn import random_rnn
 
 
@@ -22,6 +22,21 @@ def test_round_trip(tmp_path, dtype, activation):
     for name in KEYS:
         np.testing.assert_array_equal(getattr(back, name), getattr(rnn, name))
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path):
+    target = tmp_path / "note.txt"
+    write_whole(target, "before")
+
+    def fail() -> None:
+        with whole(target) as temporary:
+            temporary.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert target.read_text() == "before"
+    assert [p.name for p in tmp_path.iterdir()] == ["note.txt"]
 
 
 def arrays(**changes):

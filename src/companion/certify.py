@@ -35,6 +35,7 @@ from companion.exact import (
     rational,
     rational_matrix,
 )
+from companion.files import write_whole
 from companion.rnn import ACTIVATIONS, RNN, spectral_norm
 
 Array = np.ndarray
@@ -78,7 +79,7 @@ class Certificate:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the certificate as JSON, atomically."""
+        """Write the certificate as JSON, whole or not at all."""
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -87,10 +88,7 @@ class Certificate:
             "body": self.body,
             "sha256": self.sha256,
         }
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        partial.replace(target)
+        write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def certify_witness(

@@ -173,12 +173,13 @@ def _certify(args: argparse.Namespace) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    from companion import bench, runs
+    from companion import bench
+    from companion.files import write_whole
 
     rows = bench.run(args.rows or None)
     print(bench.as_text(rows))
     if args.json:
-        runs.write_whole(args.json, bench.as_json(rows))
+        write_whole(args.json, bench.as_json(rows))
         print(f"written to {args.json}")
     return 0
 

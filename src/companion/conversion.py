@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from companion.dilation import NotContractiveError, contracting_scaling
 from companion.equivalence import rescaled, state_bound, unitary_equivalent
+from companion.files import whole
 from companion.rnn import RNN, Array, eps_of, orthogonality_error, spectral_norm
 
 if TYPE_CHECKING:
@@ -272,14 +272,11 @@ def convert_file(
     )
     new = {prefix + name: value.contiguous() for name, value in unitary.state_dict().items()}
     note = {"nonlinearity": "relu", "units": str(n), "input_bound": repr(float(input_bound))}
-    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
     try:
-        save_file({**copied, **new}, temporary, metadata={**metadata, **note})
-        temporary.replace(destination)
+        with whole(destination) as temporary:
+            save_file({**copied, **new}, temporary, metadata={**metadata, **note})
     except SafetensorError as error:  # its report of a full or read-only disk
         raise OSError(f"cannot write {destination}: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return report
 
 

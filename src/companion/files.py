@@ -1,8 +1,11 @@
-"""A network in a file: safetensors with keys W, F, b, C, h_init, activation in the metadata."""
+"""Files written whole, and a network in one: safetensors with keys W, F, b, C, h_init."""
 
 from __future__ import annotations
 
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,36 @@ from companion.rnn import ACTIVATIONS, RNN
 KEYS = ("W", "F", "b", "C", "h_init")
 
 
+@contextmanager
+def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to, which then takes its name, whole or not at all.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole(f"{folder}/note.txt") as temporary:
+    ...         _ = temporary.write_text("done")
+    ...     sorted(p.name for p in Path(folder).iterdir())
+    ['note.txt']
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: str | os.PathLike[str], data: str | bytes) -> None:
+    """Write a whole file, text in UTF-8, or nothing."""
+    with whole(path) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
 def save_rnn(rnn: RNN, path: str | os.PathLike[str]) -> None:
-    """Write a float network, atomically.
+    """Write a float network, its activation in the metadata; whole or not at all.
 
     Raises
     ------
@@ -24,10 +55,7 @@ def save_rnn(rnn: RNN, path: str | os.PathLike[str]) -> None:
     if rnn.is_exact:
         raise TypeError("safetensors holds floats only; astype(float) rounds an exact network.")
     arrays = {name: np.ascontiguousarray(getattr(rnn, name)) for name in KEYS}
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    partial.write_bytes(save(arrays, metadata={"activation": rnn.activation}))
-    partial.replace(target)
+    write_whole(path, save(arrays, metadata={"activation": rnn.activation}))
 
 
 def load_rnn(path: str | os.PathLike[str]) -> RNN:

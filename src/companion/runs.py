@@ -29,6 +29,7 @@ import nbformat
 from filelock import FileLock
 
 from companion import provenance
+from companion.files import write_whole
 from companion.parameters import Parameter, Value, parse_parameters
 from companion.provenance import Refused
 
@@ -252,16 +253,6 @@ def scratch_folder(folder: Path, prefix: str) -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def write_whole(path: Path, data: str | bytes) -> None:
-    """Write a whole file or nothing."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _stamp(nb: Any, stamp: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from companion import provenance, runs
+from companion.files import write_whole
 from companion.provenance import Refused
 
 Row = dict[str, Any]
@@ -108,7 +109,7 @@ def write_csv(table: Sequence[Row], path: Path) -> None:
     writer = csv.DictWriter(text, list(table[0]) if table else ["notebook"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
-    runs.write_whole(path, text.getvalue())
+    write_whole(path, text.getvalue())
 
 
 def write_parquet(table: Sequence[Row], path: Path) -> None:
@@ -127,4 +128,4 @@ def write_parquet(table: Sequence[Row], path: Path) -> None:
         raise Refused(f"a column mixes types ({error}); use --csv.") from error
     buffer = io.BytesIO()
     parquet.write_table(data, buffer)
-    runs.write_whole(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,18 +99,20 @@ def test_a_killed_fit_resumes_bit_for_bit(
         "threads": 1,
     }
     whole = fit(MIXED, TRAIN, **arguments)
-    save, saves = module._save, iter(range(100))
+    write, writes = module.whole, iter(range(100))
 
-    def killed(path: Path, **arrays: Any) -> None:
-        if next(saves) == stop_at:
+    @contextmanager
+    def killed(path: Path) -> Iterator[Path]:
+        if next(writes) == stop_at:
             path.with_suffix(".part").write_bytes(b"half a file")
             raise KeyboardInterrupt
-        save(path, **arrays)
+        with write(path) as temporary:
+            yield temporary
 
-    monkeypatch.setattr(module, "_save", killed)
+    monkeypatch.setattr(module, "whole", killed)
     with pytest.raises(KeyboardInterrupt):
         fit(MIXED, TRAIN, **arguments, checkpoint=tmp_path)
-    monkeypatch.setattr(module, "_save", save)
+    monkeypatch.setattr(module, "whole", write)
     assert len(list(tmp_path.glob("*.npz"))) == min(4, -(-stop_at // 8))
     resumed = fit(MIXED, TRAIN, **arguments, checkpoint=tmp_path)
     for a, b in zip(whole.theta, resumed.theta, strict=True):

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
+from companion.files import whole
 from companion.training.students import (
     Engine,
     Group,
@@ -175,17 +175,6 @@ def processors() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _save(path: Path, **arrays: Any) -> None:
-    with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        try:
-            np.savez(file, **arrays)
-            file.flush()
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
 
 
 def _refuse_bad(
@@ -360,7 +349,8 @@ def fit(
                 r2[name][:, column] = 1 - error / power[name][group.data]
             if path is not None:
                 arrays = {f"r2 {name}": values for name, values in r2.items()}
-                _save(path, loss=loss, **arrays, **vars(state))
+                with whole(path) as temporary, temporary.open("wb") as file:
+                    np.savez(file, allow_pickle=False, loss=loss, **arrays, **vars(state))
             with lock:
                 bar.update(made * len(members))
         return state, loss, r2
