@@ -327,8 +327,10 @@ def produce(run: Run, root: Path, work: Path) -> Failed | None:
     state = provenance.git_state(root)
     with scratch_folder(work, ".kernel.") as scratch:
         record, failure = _execute_recorded(run, nb, root, results, scratch)
+    from companion.claims import rules_of  # late: it reads tables and statistics
+
     seeds = {name: value for name, value in run.parameters.items() if "seed" in name}
-    record = {"id": run.id, **record, **state, "seeds": seeds}
+    record = {"id": run.id, **record, **state, "seeds": seeds, "rules": rules_of(run.page.name)}
     record |= {"error": str(failure)} if failure else {}
     write_whole(work / f"{run.page.name}.ipynb", _stamp(nb, {"id": run.id, "key": record["key"]}))
     write_whole(work / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
