@@ -1,4 +1,4 @@
-"""The command line: run, sweep, runs, pages, convert, witness, certify, bench.
+"""The command line: run, sweep, runs, pages, claims, verify, convert, witness, certify, bench.
 
 Exit codes: 0 done, 1 failed, 2 refused (nothing was started), 130 interrupted.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -116,6 +117,40 @@ def _pages(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
     return 1 if bad else 0
+
+
+def _claims(args: argparse.Namespace) -> int:
+    from companion import claims, provenance, verify
+
+    root = provenance.checkout(args.root)
+    if args.write:
+        written = verify.publish(root)
+        print(f"written: {', '.join(written)}" if written else "the ledger is up to date")
+        return 0
+    rows = claims.ledger(root)
+    for row in rows:
+        print(f"{row.claim.id:20} {' '.join(filter(None, (row.finding.verdict, row.finding.why)))}")
+    count = Counter(row.finding.verdict for row in rows)
+    print(f"{len(rows)} claims: " + ", ".join(f"{n} {verdict}" for verdict, n in count.items()))
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from companion import provenance, runs, verify
+
+    root = provenance.checkout(args.root)
+    if args.json and not args.json.parent.is_dir():
+        raise ValueError(f"--json {args.json}: {args.json.parent} is no folder.")
+    found = []
+    for outcome in verify.verify(root, full=args.full, out=args.out):
+        found.append(outcome)
+        print(outcome, flush=True)
+    count = Counter(o.state for o in found)
+    print(", ".join(f"{n} {state}" for state, n in count.items()))
+    if args.json:
+        runs.write_whole(args.json, verify.as_json(found, root))
+        print(f"written to {args.json}")
+    return 1 if count["differs"] else 0
 
 
 def _convert(args: argparse.Namespace) -> int:
@@ -251,6 +286,26 @@ def _parser() -> argparse.ArgumentParser:
     pages.add_argument("--all", action="store_true", help="execute fresh ones too")
     pages.add_argument(
         "--check", action="store_true", help="execute nothing; exit 1 if any is stale"
+    )
+
+    claims = commands.add_parser(
+        "claims", help="list the ledger: every claim and its verdict", allow_abbrev=False
+    )
+    claims.set_defaults(function=_claims)
+    claims.add_argument(
+        "--write", action="store_true", help="remake book/results/claims.json from the results"
+    )
+
+    verify = commands.add_parser(
+        "verify", help="make again what the ledger rests on, and compare", allow_abbrev=False
+    )
+    verify.set_defaults(function=_verify)
+    much = verify.add_mutually_exclusive_group()
+    much.add_argument("--quick", action="store_true", help="a few minutes; the default")
+    much.add_argument("--full", action="store_true", help="all, the full runs and Coq included")
+    verify.add_argument("--json", type=Path, metavar="FILE", help="write the outcomes there too")
+    verify.add_argument(
+        "--out", type=Path, metavar="DIR", help="keep full runs there, to go on from (default: no)"
     )
 
     convert = commands.add_parser(

@@ -33,6 +33,13 @@ Given = Mapping[str, Any]
 Numbers = dict[str, list[float]]
 VERDICTS = ("proved", "certified", "reproduced", "depends on", "not reproduced", "not tested")
 KEPT = VERDICTS[:3]  # what `companion verify` must find again
+# Curve of Figure 4 -> its name and learning rate in the table of the poster's curves.
+FIGURE_4 = {
+    "urnn": ("URNN", "0.001"),
+    "contractive": ("contractive RNN", "0.001"),
+    "rnn/10": ("RNN", "0.0001"),
+    "rnn": ("RNN", "0.001"),
+}
 
 
 class NotTested(LookupError):
@@ -74,7 +81,11 @@ class Published:
         """The table's rows at the last update, where it has updates."""
         import pyarrow.parquet as pq
 
-        rows: list[dict[str, Any]] = pq.read_table(self.path).to_pylist()
+        rows: list[dict[str, Any]]
+        if self.path.suffix == ".json":
+            rows = json.loads(self.path.read_text("utf-8"))
+        else:
+            rows = pq.read_table(self.path).to_pylist()
         last = max((row["update"] for row in rows if "update" in row), default=None)
         return [row for row in rows if row.get("update") == last]
 
@@ -102,13 +113,17 @@ class Evidence:
 
     @functools.cache  # noqa: B019  # an Evidence lives as long as one command
     def published(self, kind: str) -> tuple[Published, ...]:
-        """The runs in ``book/results/kind/``, the earliest first: a rerun displaces none."""
+        """The runs in ``book/results/kind/``, the earliest first: a rerun displaces none.
+
+        NAME.json is a run's record, NAME.parquet or NAME.values.json its table.
+        """
         found = []
         for path in sorted((self.results / kind).glob("*.json")):
+            tables = (path.with_suffix(".values.json"), path.with_suffix(".parquet"))
+            table = next((t for t in tables if t.is_file()), None)
             record = json.loads(path.read_text("utf-8"))
-            if "parameters" in record and path.with_suffix(".parquet").is_file():
-                name = f"{kind}/{path.stem}"
-                found.append(Published(name, record, path.with_suffix(".parquet")))
+            if table and "parameters" in record:
+                found.append(Published(f"{kind}/{path.stem}", record, table))
         return tuple(sorted(found, key=lambda run: run.record["finished"]))
 
     def curve(self, figure: int, model: str, rate: str = "0.01") -> dict[int, tuple[float, float]]:
@@ -149,22 +164,18 @@ class Evidence:
         rows.sort(key=lambda r: r["data"])
         return np.array([r["r2"] if r["diverged"] < 0 and r["r2"] > 0 else np.nan for r in rows])
 
-    def accuracies(
-        self, given: Given, model: str, rate: float, units: int
-    ) -> Float[Array, " seeds"]:
-        """Test accuracy of each seed, of runs with at least the epochs that are asked."""
+    def accuracies(self, given: Given, curve: str, units: int) -> Float[Array, " seeds"]:
+        """Test accuracy of each seed, of runs with at least the epochs and images asked for."""
         found = []
         for run in self.published("mnist"):
             if any(run.record["parameters"].get(k, 0) < v for k, v in given["least"].items()):
                 continue
             for row in run.rows:
-                if (row["model"], row["learning_rate"], row["hidden_units"]) == (
-                    model, rate, units,
-                ):  # fmt: skip
+                if (row["curve"], row["size"]) == (curve, units):
                     found.append(row["test_accuracy"])
                     self.used[run.name] = run
         if not found:
-            least = ", ".join(f"{v} {k}" for k, v in given["least"].items())
+            least = " and ".join(f"{v} {k}" for k, v in given["least"].items())
             raise NotTested(f"no published run of permuted MNIST with at least {least}")
         return np.array(found)
 
@@ -284,7 +295,7 @@ def within(e: Evidence, given: Given, reading: str) -> tuple[Numbers, Answer]:
 def accuracy(e: Evidence, given: Given, reading: str) -> tuple[Numbers, Answer]:
     """Differences of test accuracy a − b on permuted MNIST, from the early-stopped weights.
 
-    ``pairs`` lists [[model, rate, N], [model, rate, N]]; the model "poster NAME" is its own curve.
+    ``pairs`` lists [[curve, N], [curve, N]]; the curve "poster NAME" is the poster's own.
     The error of each mean is that between seeds where there are at least three, and otherwise the
     binomial one of 10 000 images, which leaves out that another seed trains differently.
     """
@@ -296,11 +307,11 @@ def accuracy(e: Evidence, given: Given, reading: str) -> tuple[Numbers, Answer]:
     z_wide = float(norm.ppf(1 - given["alpha"] / len(given["pairs"]) / 2))
     for pair in given["pairs"]:
         mean, variance, margin = 0.0, 0.0, given["margin"]
-        for sign, (model, rate, units) in zip((1, -1), pair, strict=True):
-            if model.startswith("poster "):
-                mean += sign * e.curve(4, model.removeprefix("poster "), str(rate))[units][0]
+        for sign, (name, units) in zip((1, -1), pair, strict=True):
+            if name.startswith("poster "):
+                mean += sign * e.curve(4, *FIGURE_4[name.removeprefix("poster ")])[units][0]
                 continue
-            v = e.accuracies(given, model, rate, units)
+            v = e.accuracies(given, name, units)
             mean += sign * float(v.mean())
             share = v.var(ddof=1) if len(v) >= 3 else v.mean() * (1 - v.mean()) / 10_000 * len(v)
             variance += float(share) / len(v)
@@ -520,10 +531,9 @@ def _shown(numbers: Numbers, given: Given) -> str:
 
 def _named(e: Evidence, given: Given, side: Sequence[Any]) -> tuple[float, float] | None:
     """The poster's value and reading error for one side of a pair, where its figure shows it."""
-    names = {"optimum": "optimal", "contractive": "contractive RNN"}
-    model, n = names.get(side[0], side[0].upper()), side[-1]
+    model, n = "optimal" if side[0] == "optimum" else side[0].upper(), side[-1]
     if given["measure"] == "accuracy":
-        return None if side[0][:6] == "poster" else e.curve(4, model, str(side[1])).get(n)
+        return e.curve(4, *FIGURE_4[side[0]]).get(n) if side[0] in FIGURE_4 else None
     return e.curve(given["figure"], model).get(n)
 
 
