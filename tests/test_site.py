@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 import html
+import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -200,6 +202,74 @@ def test_page_shows_the_checked_statement_as_the_file_has_it(name: str, region: 
     assert stated in shown
 
 
+ROWS = json.loads((ROOT / "book/results/claims.json").read_text(encoding="utf-8"))
+
+
+def test_the_ledger_shows_every_claim_as_a_tile_and_a_card() -> None:
+    text = (SITE / "book/claims.html").read_text(encoding="utf-8")
+    for row in ROWS:
+        assert text.count(f'<a href="#claim-{row["id"]}" title=') == 1
+        pattern = rf'<article [^>]*id="claim-{row["id"]}">(.*?)</article>'
+        [card] = re.findall(pattern, text, re.DOTALL)
+        shown = html.unescape(re.sub(r"<[^>]*>", "", card))
+        for field in ("says", "verdict", "rule", "rule_sha256", "where"):
+            assert row[field] in shown, (row["id"], field)
+        for name in row["runs"]:
+            assert f'href="../_records/{name}.json"' in card
+        for name in row["files"]:
+            assert f'href="../_records/{name.removeprefix("book/results/")}"' in card
+
+
+@pytest.mark.parametrize("name", sorted({row["page"] for row in ROWS}))
+def test_claims_and_their_page_link_to_each_other(name: str) -> None:
+    if not (ROOT / f"{name}.md").is_file():
+        assert name == "notebooks/permuted-mnist"
+        return
+    rows = [row["id"] for row in ROWS if row["page"] == name]
+    links = page(SITE / f"{name}.html").followed
+    back = (SITE / "book/claims.html").read_text(encoding="utf-8")
+    for row in rows:
+        assert f"../book/claims.html#claim-{row}" in links
+        [card] = re.findall(rf'<article [^>]*id="claim-{row}">(.*?)</article>', back, re.DOTALL)
+        assert f'href="../{name}.html"' in card
+
+
+@pytest.mark.parametrize("name", [n for n in contents() if n.startswith("notebooks/")])
+def test_executed_page_says_what_it_ran_on(name: str) -> None:
+    text = (SITE / f"{name}.html").read_text(encoding="utf-8")
+    [line] = re.findall(r'<aside class="executed".*?</aside>', text, re.DOTALL)
+    notebook = json.loads((ROOT / f"{name}.ipynb").read_text(encoding="utf-8"))
+    record, stem = notebook["metadata"]["companion"], name.rpartition("/")[2]
+    said = html.unescape(re.sub(r"<[^>]*>", "", line))
+    environment = record["environment"]
+    for part in (record["finished"][:10], record["source_tree"][:12], environment["cpu"]):
+        assert part in said
+    for parameter, value in record["parameters"].items():
+        assert f"{parameter}={value}" in said
+    assert f"companion run {stem}" in said
+    assert json.loads((SITE / f"_records/pages/{stem}.json").read_text("utf-8")) == record
+    assert f'href="../_records/pages/{stem}.json"' in line
+    table = (SITE / "book/provenance.html").read_text(encoding="utf-8")
+    assert f'<a href="../{name}.html">{stem}</a>' in table
+
+
+def test_the_page_of_runs_has_the_command_that_makes_each_again() -> None:
+    from companion import parameters, runs
+
+    text = html.unescape((SITE / "book/provenance.html").read_text(encoding="utf-8"))
+    for path in sorted((ROOT / "book/results").glob("*/*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if "notebook" not in record:
+            continue
+        address = path.relative_to(ROOT / "book/results").as_posix()
+        [row] = [r for r in re.findall(r"<tr>.*?</tr>", text) if f"_records/{address}" in r]
+        [command] = re.findall(r"<code>(companion run .*?)</code>", row)
+        words = shlex.split(command)
+        given = parameters.pairs(words[i + 1] for i, word in enumerate(words) if word == "-p")
+        run = runs.load_page(ROOT, words[2]).run(given)
+        assert dict(run.parameters) == record["parameters"]
+
+
 def test_every_notebook_is_in_the_contents() -> None:
     pages = {f"notebooks/{p.stem}" for p in (ROOT / "notebooks").glob("*.md")}
     assert pages == {n for n in contents() if n.startswith("notebooks/")}
@@ -233,6 +303,8 @@ def test_the_checker_sees_faults(tmp_path: Path, body: str, complaint: str | Non
         ("{cite:p}`nobody1900`", "nobody1900"),
         ("[a page](gone.md)", "gone.md"),
         ("{prf:ref}`gone-theorem`", "gone-theorem"),
+        ("It is {result}`F2-double.here`.", None),
+        ("It is {result}`F2-double.gone`.", "the ledger has no 'f2-double.gone'"),
     ],
 )
 def test_a_broken_reference_fails_the_strict_build(

@@ -4,8 +4,8 @@
     ```
 
 on a theorem's or figure's page shows the poster's claims that are run there, each with its verdict
-and a link to its row; with ``:picture:`` it is a tile a claim, with ``:cards:`` a card a claim. In a
-sentence, {result}`F2-double.here` is that field of that row. All of it comes from
+and a link to its row; with ``:picture:`` it is a tile a claim, with ``:cards:`` a card a claim. In
+a sentence, {result}`F2-double.here` is that field of that row. All of it comes from
 ``book/results/claims.json`` (`companion claims --write`).
 
 A Sphinx extension, loaded by ``_config.yml``.
@@ -88,8 +88,11 @@ def said(row: dict[str, Any]) -> str:
 
 
 def lines(text: str) -> str:
-    """Text of several lines."""
-    return "<br>".join(map(escape, text.splitlines()))
+    """Text of several lines, broken elsewhere only between numbers."""
+    rows = [
+        [f"<span>{escape(part)}</span>" for part in row.split("; ")] for row in text.split("\n")
+    ]
+    return "<br>".join(map("; ".join, rows))
 
 
 class Claims(SphinxDirective):
@@ -162,9 +165,7 @@ class Claims(SphinxDirective):
         """A page of this book, as a link where it exists."""
         if page not in self.env.found_docs:
             return f"{escape(page)} (not yet in this book)"
-        title = self.env.titles.get(page)
-        name = title.astext() if title is not None else page.rpartition("/")[2]
-        return f'<a href="{self.up}{page}.html">{escape(name)}</a>'
+        return f'<a href="{self.up}{page}.html">{escape(page.rpartition("/")[2])}</a>'
 
     def file(self, path: str) -> str:
         """A record or certificate, copied beside the site."""
@@ -177,7 +178,7 @@ class Claims(SphinxDirective):
         files = [f.removeprefix("book/results/") for f in row["files"]]
         proofs = ["proofs.json"] if row["here"].startswith("Coq") else []
         evidence = ", ".join(map(self.file, [*runs, *proofs, *files]))
-        poster = f"<br>{escape(row['poster'])}" if row["poster"] else ""
+        poster = f"<br>{lines(row['poster'])}" if row["poster"] else ""
         parts = {
             "On the poster": escape(row["where"]) + poster,
             "Here": lines(row["here"]),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from companion import judges
+from companion.certify import CertificateError
 from companion.judges import Evidence, Finding, NotTested
 
 LEDGER = "book/results/claims.json"
@@ -112,6 +113,8 @@ def judge(claim: Claim, evidence: Evidence) -> Row:
     except NotTested as error:
         poster = judges.poster_number(evidence, claim.rule.given)
         finding = Finding("not tested", str(error), poster)
+    except CertificateError as error:
+        finding = Finding("not reproduced", f"contradicted: {error}")
     records = {name: evidence.used[name].record for name in finding.runs}
     held = {n: r.get("rules", {}).get(claim.id, "") for n, r in records.items()}
     return Row(claim, finding, status(claim, records), held)
@@ -370,8 +373,8 @@ def _mnist() -> list[Claim]:
             "0.01, no if one lies outside.",
         }[kind]
         rule += (
-            f" At least {least['epochs']} epochs on 50 000 images. Level 95%, for a no shared among "
-            f"{len(pairs)}; errors between seeds where there are three, else of 10 000 images."
+            f" At least {least['epochs']} epochs on 50 000 images. Level 95%, for a no shared "
+            f"among {len(pairs)}; errors between seeds where there are three, or of 10 000 images."
         )
         given = {
             "measure": "accuracy", "readings": ["mnist"], "is": kind, "pairs": pairs,
