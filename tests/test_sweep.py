@@ -13,11 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from companion import cli, cluster, grid, provenance, runs, sweep, table
 from companion.parameters import grids_from_yaml
@@ -83,6 +85,11 @@ def root(shared: Path) -> Iterator[Path]:
     (shared.parent / "go").unlink(missing_ok=True)
     for path in (shared.parent / "started").iterdir():
         path.unlink()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
@@ -353,6 +360,80 @@ def test_a_scheduler_that_is_not_there_ends_the_sweep(page: runs.Page, root: Pat
             sweep.sweep([page.run()], root, root / "runs", scheduler=address, seconds=1)
 
 
+def test_a_scheduler_without_workers_ends_the_sweep(page: runs.Page, root: Path) -> None:
+    dask = Cluster(root)
+    try:
+        dask.scheduler()
+        wait_for(lambda: listens(dask.port))
+        with pytest.raises(runs.Failed, match=f"no workers at {dask.address} within 2 s"):
+            sweep.sweep([page.run()], root, root / "runs", scheduler=dask.address, seconds=2)
+    finally:
+        dask.stop()
+
+
+def test_a_scheduler_whose_workers_go_ends_the_sweep(page: runs.Page, root: Path) -> None:
+    dask = Cluster(root)
+    try:
+        dask.scheduler()
+        worker = dask.worker()
+        todo = grid.expand(page, ["seed=10"])
+        with ThreadPoolExecutor(1) as pool:
+            swept = pool.submit(
+                sweep.sweep, todo, root, root / "runs", scheduler=dask.address, seconds=3
+            )
+            started(root, 1)
+            worker.kill()
+            with pytest.raises(runs.Failed, match=r"has had no worker for 3 s; what is done is"):
+                swept.result(timeout=120)
+    finally:
+        dask.stop()
+    assert listing(root) == ["logs"]
+
+
+def tls(folder: Path) -> dict[str, str]:
+    """A key of its own authority in files, and the settings of Dask that name them."""
+    from distributed.security import Security
+
+    made = Security.temporary()
+    folder.mkdir()
+    (folder / "ca.pem").write_text(made.tls_ca_file)
+    (folder / "me.pem").write_text(made.tls_client_cert)
+    (folder / "me.key").write_text(made.tls_client_key)
+    names = {"cert": str(folder / "me.pem"), "key": str(folder / "me.key")}
+    settings = {"ca-file": str(folder / "ca.pem"), "scheduler": names, "worker": names,
+                "client": names}  # fmt: skip
+    config = {"distributed": {"comm": {"require-encryption": True, "tls": settings}}}
+    (folder / "distributed.yaml").write_text(yaml.safe_dump(config))
+    return {"DASK_CONFIG": str(folder)}
+
+
+def test_a_sweep_over_tls_and_a_stranger_is_not_let_in(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, stranger = tls(tmp_path / "mine"), tls(tmp_path / "stranger")
+    dask = Cluster(root, "tls", mine)
+    try:
+        dask.scheduler(), dask.worker()
+        args = ("--scheduler", dask.address, "--grid", "seed=1,2")
+        with monkeypatch.context() as patch:
+            patch.setenv("DASK_CONFIG", stranger["DASK_CONFIG"])
+            wait_for(lambda: listens(dask.port))
+            code, said, errors = finish(begin(root, *args))
+            assert code == 1
+            assert f"no workers at {dask.address}" in errors
+            assert "Traceback" not in errors
+            assert "done" not in said
+        with monkeypatch.context() as patch:
+            patch.setenv("DASK_CONFIG", mine["DASK_CONFIG"])
+            code, said, errors = finish(begin(root, *args))
+        assert code == 0, errors
+        assert "2 done, 0 skipped" in said
+        log = next((root / "runs/demo/logs").glob("*.log")).read_text()
+        assert "started on tls://127.0.0.1:" in log
+    finally:
+        dask.stop()
+
+
 def test_tls_needs_its_settings(page: runs.Page, root: Path) -> None:
     with pytest.raises(Refused, match=r"needs Dask's own settings distributed\.comm\.tls"):
         sweep.sweep([page.run()], root, root / "runs", scheduler="tls://127.0.0.1:1")
@@ -442,16 +523,18 @@ def start(root: Path, *command: str, **kwargs: Any) -> subprocess.Popen[str]:
 class Cluster:
     """A Dask scheduler and workers as a user starts them, on loopback."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(
+        self, root: Path, protocol: str = "tcp", env: dict[str, str] | None = None
+    ) -> None:
+        self.root, self.env, self.protocol = root, env or {}, protocol
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.address = f"{protocol}://127.0.0.1:{self.port}"
         self.processes: list[subprocess.Popen[str]] = []
 
     def scheduler(self) -> subprocess.Popen[str]:
-        host = ("--host", "127.0.0.1", "--port", str(self.port))
+        host = ("--host", f"{self.protocol}://127.0.0.1", "--port", str(self.port))
         host += ("--dashboard-address", "127.0.0.1:0", "--no-dashboard")
         return self._start(self.root, "scheduler", *host)
 
@@ -464,7 +547,7 @@ class Cluster:
         with (self.root.parent / "cluster.log").open("a") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "dask", *command],
-                env={**os.environ, "PYTHONPATH": str(root / "src")},
+                env={**os.environ, "PYTHONPATH": str(root / "src"), **self.env},
                 cwd=self.root.parent,
                 stdout=log,
                 stderr=log,
@@ -553,12 +636,21 @@ def test_a_full_disk_is_reported_and_leaves_nothing_half_written(root: Path, das
     assert listing(root) == ["logs"]
 
 
+@pytest.mark.parametrize("command", ["sweep", "run"])
+@pytest.mark.parametrize(
+    "out", ["constraints.txt/x", "/sys/companion"]
+)  # where root may not either
 def test_an_output_that_cannot_be_made_is_reported(
-    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    root: Path,
+    command: str,
+    out: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cluster, "local", None)  # never reached
-    assert companion(root, "sweep", "demo", "--out", str(root / "constraints.txt/x")) == 1
-    assert "companion sweep: cannot write" in capsys.readouterr().err
+    monkeypatch.setattr(runs, "_execute", None)
+    assert companion(root, command, "demo", "--out", str(root / out)) == 1
+    assert f"companion {command}: cannot write" in capsys.readouterr().err
 
 
 def test_a_killed_worker_is_retried(root: Path, dask: Cluster) -> None:
@@ -632,6 +724,7 @@ def test_workers_of_this_machine(root: Path) -> None:
     (root.parent / "go").touch()
     code, said, errors = finish(process)
     assert code == 0
+    assert errors.strip() == ""  # nothing of the killed worker's
     assert "2 done, 0 skipped" in said
     assert "dashboard: http://127.0.0.1:" in said
     rows = table.rows(table.find(root, root / "runs"))

@@ -125,11 +125,30 @@ def places_here(workers: int | None, most: int) -> tuple[tuple[tuple[int, ...], 
 
 
 @contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable for what is started within."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextmanager
 def local(root: Path, workers: int) -> Iterator[Any]:
     """A client of workers on this machine, one thread each, which no other user can speak to."""
     from distributed import Client, LocalCluster
 
+    # Of a killed worker a semaphore or two is left, which Python removes when the sweep ends, and
+    # says so on stderr in a process that takes its filters from here.
+    quiet = "ignore:resource_tracker:UserWarning"
+    filters = os.environ.get("PYTHONWARNINGS")
     with (
+        _environment("PYTHONWARNINGS", f"{filters},{quiet}" if filters else quiet),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

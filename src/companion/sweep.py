@@ -91,7 +91,8 @@ def sweep(
     todo : from `grid.expand`: runs of one page.
     scheduler : address of one that exists (see `check_address`); without it ``workers`` processes
         of this machine do it, by default as many as it has processors or visible GPUs.
-    seconds : how long to wait for a scheduler and its first worker.
+    seconds : how long to wait for a scheduler and its first worker, or for another when none is
+        left.
     say : told one line a run, and the dashboard's address.
 
     Returns
@@ -154,7 +155,7 @@ def sweep(
             disable=None,
         )
         stack.enter_context(bar)
-        for run, kind, what in _results(client, order, left, out):
+        for run, kind, what in _results(client, order, left, out, seconds):
             settle(run, kind, what)
             bar.update()
     if failures:
@@ -163,7 +164,7 @@ def sweep(
 
 
 def _results(
-    client: Any, order: cluster.Order, left: deque[Run], out: Path
+    client: Any, order: cluster.Order, left: deque[Run], out: Path, seconds: float
 ) -> Iterator[tuple[Run, str, str]]:
     """Hand the runs to the workers; yields each with what became of it, when its files lie here.
 
@@ -210,6 +211,7 @@ def _results(
             if not flight:  # another sweep has the rest under way
                 time.sleep(0.5)
                 continue
+            _wait(client, queue, seconds)
             future = next(queue)
             run, lock = flight[future]
             kind, what = _settled(future, run, out)
@@ -226,6 +228,23 @@ def _results(
     finally:
         for _, lock in flight.values():
             lock.release()
+
+
+def _wait(client: Any, queue: Any, seconds: float) -> None:
+    """Wait until a run has ended or the scheduler is lost, but not for workers that never come."""
+    seen = asked = time.monotonic()
+    while not queue.has_ready() and client.status == "running":
+        time.sleep(0.05)
+        if (now := time.monotonic()) - asked < 1:
+            continue
+        asked = now
+        if client.nthreads():
+            seen = now
+        elif now - seen > seconds:
+            raise Failed(
+                f"{client.scheduler.address} has had no worker for {seconds:.0f} s; what is done "
+                "is kept, and the same command goes on from there"
+            )
 
 
 def _settled(future: Any, run: Run, out: Path) -> tuple[str, str]:
