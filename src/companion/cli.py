@@ -136,7 +136,8 @@ def _claims(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from companion import provenance, runs, verify
+    from companion import provenance, verify
+    from companion.files import write_whole
 
     root = provenance.checkout(args.root)
     if args.json and not args.json.parent.is_dir():
@@ -148,7 +149,7 @@ def _verify(args: argparse.Namespace) -> int:
     count = Counter(o.state for o in found)
     print(", ".join(f"{n} {state}" for state, n in count.items()))
     if args.json:
-        runs.write_whole(args.json, verify.as_json(found, root))
+        write_whole(args.json, verify.as_json(found, root))
         print(f"written to {args.json}")
     return 1 if count["differs"] else 0
 

@@ -20,6 +20,7 @@ from jaxtyping import Float
 
 from companion import claims, runs
 from companion.certify import Certificate, CertificateError, certify_equivalence, certify_witness
+from companion.files import write_whole
 from companion.judges import KEPT, Evidence, Published
 
 Array = np.ndarray
@@ -223,6 +224,11 @@ def _full_runs(root: Path, out: Path) -> Iterator[Outcome]:
         record = runs.done(folder) or {}
         again = Published(run.name, record, folder / "results" / "students.parquet")
         yield _means(again, run)
+    known = {"synthetic", "systems", "certificates"}
+    for path in sorted((root / "book/results").glob("*/")):
+        if path.name not in known and evidence.published(path.name):
+            what = f"full runs of {path.name}"
+            yield Outcome(what, "any device", "not run", why="no comparison is written for them")
 
 
 def _means(again: Published, run: Published) -> Outcome:
@@ -338,10 +344,10 @@ def publish(root: Path) -> list[str]:
             "environment": provenance.environment(root),
             "numbers": short_runs("reference", "float64").tolist(),
         }
-        runs.write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        write_whole(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
         written.append(str(path.relative_to(root)))
     text, path = claims.as_json(claims.ledger(root)), root / claims.LEDGER
     if not path.is_file() or path.read_text("utf-8") != text:
-        runs.write_whole(path, text)
+        write_whole(path, text)
         written.append(claims.LEDGER)
     return written
