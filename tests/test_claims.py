@@ -43,7 +43,7 @@ def test_every_claim_has_a_name_a_page_and_a_rule() -> None:
         assert claim.says[-1] == "."
         json.dumps(claim.rule.given, allow_nan=False)
     missing = {c.page for c in CLAIMS if not (ROOT / f"{c.page}.md").is_file()}
-    assert missing <= {"notebooks/permuted-mnist"}
+    assert missing <= {"notebooks/figure-4"}
 
 
 def test_every_curve_of_the_poster_is_a_claim() -> None:
@@ -228,6 +228,35 @@ def test_an_lstm_in_a_file_of_its_own_is_found(copy: Path) -> None:
     assert found.finding.numbers["released mean"] == [0.0] * 6  # it is the URNN's copy
     assert set(found.finding.runs) >= {"synthetic/released-lstm", "synthetic/released-20"}
     assert found.rule_status == "not recorded"
+
+
+def test_accuracy_is_the_test_sets_where_validation_was_best(copy: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    claim, folder = BY_ID["F4-contractive-16"], copy / "book/results/mnist"
+    folder.mkdir()
+    rows = [
+        {"model": model, "hidden_units": 16, "learning_rate": 1e-3, "fit_seed": seed,
+         "update": 859 * epoch, "held_out": part, "accuracy": accuracy}
+        for model, shift in (("urnn", 0.0), ("contractive", 0.1))
+        for seed in (1, 2, 3)
+        for epoch, both in ((1, (0.5, 0.9)), (2, (0.7, 0.6)), (3, (float("nan"), 0.2)))
+        for part, accuracy in zip(("validation", "test"), both, strict=True)
+        for accuracy in (accuracy + shift + seed * 1e-3,)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), folder / "curves-epochs.parquet")
+    record: dict[str, Any] = {"finished": "2026", "parameters": {"epochs": 9}, "rules": {}}
+    (folder / "curves.json").write_text(json.dumps(record))
+    assert "at least 10 epochs and 50000 train_images" in judge(claim, Evidence(copy)).finding.why
+    record["parameters"] = {"epochs": 10, "train_images": 55_000}
+    record["rules"] = {claim.id: claim.rule.sha256}
+    (folder / "curves.json").write_text(json.dumps(record))
+    row = judge(claim, Evidence(copy))
+    assert row.finding.verdict == "reproduced"
+    assert row.finding.numbers["mnist mean"] == pytest.approx([0.1])
+    assert row.finding.runs == ("mnist/curves",)
+    assert row.rule_status == "recorded"
 
 
 def test_the_command_lists_and_writes(

@@ -168,6 +168,8 @@ def test_accuracies_with_one_seed_have_the_error_of_the_images() -> None:
         (("yes", "no"), "depends on", "released yes, poster contradicted"),
         (("undecided", "yes"), "depends on", "released undecided, poster yes"),
         (("no", "no"), "not reproduced", "contradicted"),
+        (("yes", "not run"), "depends on", "released yes, poster not run"),
+        (("no", "not run"), "not reproduced", "released contradicted, poster not run"),
         (("undecided", "no"), "not reproduced", "released undecided, poster contradicted"),
     ],
 )
@@ -177,6 +179,8 @@ def test_two_readings_make_one_verdict(
     of = dict(zip(("released", "poster"), answers, strict=True))
 
     def measure(e: Any, given: Any, reading: str) -> Any:
+        if of[reading] == "not run":
+            raise NotTested("no run")
         return {"lost": [1.0, 2.0], "of": [9.0]}, of[reading]
 
     monkeypatch.setitem(judges.MEASURES, "planted", measure)
@@ -184,7 +188,8 @@ def test_two_readings_make_one_verdict(
     found = judges.measured(Planted(), rule)
     assert found.verdict == verdict
     assert found.why.endswith(why)
-    assert found.here.splitlines() == ["released: A 1, B 2 of 9", "poster: A 1, B 2 of 9"]
+    run = [reading for reading in of if of[reading] != "not run"]
+    assert found.here.splitlines() == [f"{reading}: A 1, B 2 of 9" for reading in run]
 
 
 @pytest.mark.parametrize("name", sorted(CHECKS))

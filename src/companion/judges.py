@@ -77,17 +77,18 @@ class Published:
     path: Path
 
     @functools.cached_property
-    def rows(self) -> list[dict[str, Any]]:
-        """The table's rows at the last update, where it has updates."""
+    def table(self) -> list[dict[str, Any]]:
+        """All rows."""
         import pyarrow.parquet as pq
 
-        rows: list[dict[str, Any]]
-        if self.path.suffix == ".json":
-            rows = json.loads(self.path.read_text("utf-8"))
-        else:
-            rows = pq.read_table(self.path).to_pylist()
-        last = max((row["update"] for row in rows if "update" in row), default=None)
-        return [row for row in rows if row.get("update") == last]
+        rows: list[dict[str, Any]] = pq.read_table(self.path).to_pylist()
+        return rows
+
+    @functools.cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows at the last update, where there are updates."""
+        last = max((row["update"] for row in self.table if "update" in row), default=None)
+        return [row for row in self.table if row.get("update") == last]
 
 
 class Evidence:
@@ -115,11 +116,11 @@ class Evidence:
     def published(self, kind: str) -> tuple[Published, ...]:
         """The runs in ``book/results/kind/``, the earliest first: a rerun displaces none.
 
-        NAME.json is a run's record, NAME.parquet or NAME.values.json its table.
+        NAME.json is a run's record; NAME.parquet, or NAME-epochs.parquet, its table.
         """
         found = []
         for path in sorted((self.results / kind).glob("*.json")):
-            tables = (path.with_suffix(".values.json"), path.with_suffix(".parquet"))
+            tables = (path.with_suffix(".parquet"), path.with_name(f"{path.stem}-epochs.parquet"))
             table = next((t for t in tables if t.is_file()), None)
             record = json.loads(path.read_text("utf-8"))
             if table and "parameters" in record:
@@ -165,19 +166,35 @@ class Evidence:
         return np.array([r["r2"] if r["diverged"] < 0 and r["r2"] > 0 else np.nan for r in rows])
 
     def accuracies(self, given: Given, curve: str, units: int) -> Float[Array, " seeds"]:
-        """Test accuracy of each seed, of runs with at least the epochs and images asked for."""
-        found = []
+        """Test accuracy of each seed at the epoch at which its validation accuracy was best.
+
+        Only of runs with at least the epochs and training images that are asked for.
+        """
+        model, _, slower = curve.partition("/")
+        rate = 1e-3 / float(slower or 1)
+        found: dict[int, float] = {}
         for run in self.published("mnist"):
             if any(run.record["parameters"].get(k, 0) < v for k, v in given["least"].items()):
                 continue
-            for row in run.rows:
-                if (row["curve"], row["size"]) == (curve, units):
-                    found.append(row["test_accuracy"])
-                    self.used[run.name] = run
+            of = [r for r in run.table if (r["model"], r["hidden_units"]) == (model, units)]
+            of = [r for r in of if np.isclose(r["learning_rate"], rate, rtol=1e-6)]
+            for seed in sorted({row["fit_seed"] for row in of} - found.keys()):
+                known = {
+                    part: {
+                        row["update"]: np.nan_to_num(row["accuracy"], nan=-1.0)
+                        for row in of
+                        if (row["fit_seed"], row["held_out"]) == (seed, part)
+                    }
+                    for part in ("validation", "test")
+                }
+                validation = known["validation"]
+                best = max(sorted(validation), key=validation.__getitem__)  # the first of equals
+                found[seed] = known["test"][best]
+                self.used[run.name] = run
         if not found:
             least = " and ".join(f"{v} {k}" for k, v in given["least"].items())
-            raise NotTested(f"no published run of permuted MNIST with at least {least}")
-        return np.array(found)
+            raise NotTested(f"no published {curve} of {units} units with at least {least}")
+        return np.array(list(found.values()))
 
 
 # --- measures: the part of a rule that is code. No presentation here: their source is hashed.
@@ -480,13 +497,24 @@ def measured(e: Evidence, given: Given) -> Finding:
     numbers: Numbers = {}
     answers: dict[str, Answer] = {}
     lines = []
+    missing = []
     for reading in given["readings"]:
-        found, answers[reading] = MEASURES[given["measure"]](e, given, reading)
+        try:
+            found, answers[reading] = MEASURES[given["measure"]](e, given, reading)
+        except NotTested as error:
+            answers[reading] = "not run"
+            missing.append(error)
+            continue
         numbers |= {f"{reading} {name}": values for name, values in found.items()}
         lines.append((f"{reading}: " if len(given["readings"]) > 1 else "") + _shown(found, given))
+    if len(missing) == len(given["readings"]):
+        raise missing[0]
+    if epochs := [run.record["parameters"]["epochs"] for run in e.used.values() if "epochs" in
+                  run.record["parameters"]]:  # fmt: skip
+        lines.append(f"after {min(epochs)} epochs")
     yes = [reading for reading, a in answers.items() if a == "yes"]
     rest = {reading: a for reading, a in answers.items() if a != "yes"}
-    words = {"no": "contradicted", "undecided": "undecided"}
+    words = {"no": "contradicted", "undecided": "undecided", "not run": "not run"}
     if not rest:
         verdict, why = "reproduced", ""
     elif yes:
@@ -556,6 +584,8 @@ def _label(pair: Sequence[Any], given: Given) -> str:
     if len(given["pairs"]) == 1:
         return ""
     a, b = pair[0][-1], pair[1][-1]
+    if len({(p[0][-1], p[1][-1]) for p in given["pairs"]}) < len(given["pairs"]):
+        return f"against {pair[1][0]}: "
     return f"n = {a}: " if a == b else f"{a} − {b}: "
 
 
