@@ -9,6 +9,7 @@ import functools
 import html
 import json
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -218,6 +220,26 @@ def test_the_ledger_shows_every_claim_as_a_tile_and_a_card() -> None:
             assert f'href="../_records/{name}.json"' in card
         for name in row["files"]:
             assert f'href="../_records/{name.removeprefix("book/results/")}"' in card
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ("recorded", "this hash stands in the record of the run"),
+        ("not recorded", "the run is older than the ledger, and its record holds no hash"),
+        ("changed", "changed after the run, whose record holds 0123456789abcdef"),
+    ],
+)
+def test_a_card_says_how_old_its_rule_is(status: str, words: str) -> None:
+    Claims = runpy.run_path(str(ROOT / "book/_ext/claims.py"))["Claims"]
+    row = next(row for row in ROWS if row["id"] == "S-on")
+    row = row | {"rule_status": status, "records": {"systems/x": "0123456789abcdef"}}
+    directive = object.__new__(Claims)
+    settings = SimpleNamespace(env=SimpleNamespace(found_docs={row["page"]}))
+    directive.state = SimpleNamespace(document=SimpleNamespace(settings=settings))
+    directive.up = "../"
+    said = html.unescape(re.sub(r"<[^>]*>", "", directive.card(row)))
+    assert f"{row['rule_sha256']}: {words}." in said
 
 
 @pytest.mark.parametrize("name", sorted({row["page"] for row in ROWS}))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from companion import claims, cli, judges, recheck, verify
+from companion import claims, cli, judges, recheck, runs, verify
 from companion.judges import Evidence, Published
 from companion.verify import Outcome
 
@@ -171,6 +171,30 @@ def test_full_runs_are_compared_by_the_interval_of_their_mean() -> None:
     assert found.state == "differs"
     assert found.found is not None
     assert found.found > 1
+
+
+def test_full_runs_are_made_with_their_recorded_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def perform(run: runs.Run, root: Path, out: Path) -> tuple[Path, str]:
+        asked.append(dict(run.parameters))
+        [old] = [
+            r
+            for r in Evidence(ROOT).published("synthetic")
+            if all(run.parameters[k] == v for k, v in r.record["parameters"].items())
+        ]
+        folder = out / run.id
+        (folder / "results").mkdir(parents=True)
+        shutil.copy(old.path, folder / "results/students.parquet")
+        (folder / "record.json").write_text(json.dumps(old.record))
+        return folder, "done"
+
+    monkeypatch.setattr(runs, "perform", perform)
+    found = [o for o in verify._full_runs(ROOT, tmp_path) if o.state != "not run"]
+    assert len(found) == len(asked) == len(Evidence(ROOT).published("synthetic"))
+    assert {(o.state, o.found) for o in found} == {("as published", 0.0)}
 
 
 def test_exit_code_and_file(
