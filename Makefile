@@ -60,10 +60,15 @@ $(ENV): pyproject.toml constraints.txt
 book: env ## the site; executes the pages whose sources changed
 	@$(say) "pages: execute what is stale"
 	@$(BIN)/companion pages
-	@$(say) "ledger: judge what is published"
-	@$(BIN)/companion claims --write
+	@$(MAKE) --no-print-directory book/results/claims.json
 	@$(site)
 	@echo "$(CURDIR)/$(SITE)"
+
+book/results/claims.json: $(wildcard book/results/*/* proofs/*.v src/companion/*.py) book/results/proofs.json \
+  book/results/poster-figures.csv $(ENV)
+	@$(say) "ledger: judge what is published"
+	@$(BIN)/companion claims --write
+	@touch $@
 
 execute: env ## execute every page again, then the site
 	@$(BIN)/companion pages --all

@@ -206,6 +206,22 @@ def test_a_check_that_comes_out_otherwise_is_no_proof(
     assert judges.executed(Planted(), rule).verdict == "not reproduced"
 
 
+@pytest.mark.parametrize(
+    ("sizes", "verdict"), [([2, 4], "not reproduced"), ([2, 3, 4], "reproduced")]
+)
+def test_a_figure_that_shows_other_sizes_contradicts_the_text(sizes: Any, verdict: str) -> None:
+    class Drawn(Planted):
+        @property
+        def poster(self) -> list[dict[str, str]]:  # type: ignore[override]
+            rows = [("2", "2"), ("3", "3"), ("2", "4"), ("2", ""), ("4", "99")]
+            return [{"figure": f, "hidden_units": n} for f, n in rows]
+
+    rule = {"figures": ["2", "3"], "sizes": sizes, "poster": "even"}
+    found = judges.consistent(Drawn(), rule)
+    assert found.verdict == verdict
+    assert found.here == "drawn: 2, 3, 4"
+
+
 def test_a_statement_that_coq_has_not_checked_is_not_proved() -> None:
     class Half(Planted):
         @property

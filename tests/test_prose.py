@@ -1,9 +1,10 @@
 """No result is typed into prose: a page prints it, or takes it from the results when it is built.
 
 The rule. Outside code, mathematics, headings, addresses and directives' options, a number may stand
-in the text of a page only as a *name* (Theorem 1, step 0, float64, 1/e), or if ``allowed.yml``
-lists its phrase with one of three reasons: *poster* (its own constant or number), *choice* (of
-this page, made in its code), *fact* (of arithmetic, of a format or a tool). In mathematics, where
+in the text of a page only as a *name* (Theorem 1, step 0, float64, 1/e), in a line with a citation
+of where it comes from, or if ``allowed.yml`` lists its phrase with a reason: *poster* (its own
+constant or number), *choice* (of this page, made in its code or before a run), *fact* (of
+arithmetic, of a format or a tool). In mathematics, where
 constants belong to statements, decimals count as well. Everything else is a result.
 """
 
@@ -24,13 +25,14 @@ REASONS = ("poster", "choice", "fact")
 
 NAME = re.compile(
     r"""(?ixm)
-    (?: theorems?|figures?|propositions?|steps?|lags?|exercises?|python|point|chapters?|entry|state
+    (?: theorems?|figures?|propositions?|steps?|lags?|exercises?|point|chapters?|entry|state
       | \b(?:n|k|t|q|w|x|m|T|phi|ε)\s*= ) \s* [\d]+ (?: \s*(?:,|and|or|to|…|-|–)\s*\d+ )*
     | \*\*\d+\.\*\* | ^\d+\.\  # an exercise, an item of a list
     | \[\d\]?(?=[\s.,]|$)         # a link named by a theorem's number
     | \b 1/e \b
     | \b(?:float|sha|utf|int|md)-?\d+ # a type
-    | \b[01]\b(?![.,/\d]\d)      # zero and one are words of mathematics
+    | (?<![.,\d])\b[01]\b(?![.,/\d]\d) # zero and one are words of mathematics
+    | \bpython\s+3\.\d+(?:(?:,\ |\ or\ |\ to\ )3\.\d+)* | \bCC\ BY-SA\ 3\.0 # names with versions
     | \b\d+(?:D|d)\b
     | \(\d{4}\) | \b(?:19|20)\d\d\b(?:-\d\d-\d\d)? # years and dates
     """
@@ -66,7 +68,7 @@ def prose(text: str) -> tuple[str, str]:
             kept.append("")
         else:
             kept.append("" if re.match(r"#|:\w+:|\(\S+\)=$|\s*$", line) else line)
-    body = "\n".join(kept)
+    body = "\n".join("" if "{cite" in line else line for line in kept)
 
     def take(found: re.Match[str]) -> str:
         line = body[: found.start()].count("\n")
@@ -125,6 +127,9 @@ def test_the_list_has_reasons_and_nothing_unused() -> None:
         ("````{prf:proof}\nIt is 0.31.\n````\n", 1),
         ("See [12 of them](x-13.md) at https://example.org/14.", 1),
         ("listed 700 of them", 0),
+        ("Needs Python 3.11, 3.12 or 3.13, and is CC BY-SA 3.0.", 0),
+        ("| LSTM | 128 | 88% | {cite:t}`le2015` |", 0),
+        ("A share of 3.0 is not a name.", 1),
     ],
 )
 def test_the_rule_sees(text: str, count: int) -> None:

@@ -361,6 +361,15 @@ def _setup() -> list[Claim]:
         ),
         *noise,
         *optima,
+        Claim(
+            "S-sizes", "Set-up", "Numerical simulations, learning the system",
+            "Students have 2, 4, 6, 8, 10, 12 or 14 hidden units.", "notebooks/figures-2-3",
+            Rule(
+                "The curves of Figures 2 and 3, as read off, have points at these sizes only.",
+                "consistent",
+                {"figures": ["2", "3"], "sizes": [2, 4, 6, 8, 10, 12, 14], "poster": "even sizes"},
+            ),
+        ),
     ]  # fmt: skip
 
 

@@ -491,6 +491,18 @@ def executed(e: Evidence, given: Given) -> Finding:
     return Finding(verdict, given.get("on", ""), here=given["said"], files=_certificates(e, given))
 
 
+def consistent(e: Evidence, given: Given) -> Finding:
+    """Whether the poster's figures have points at the sizes that its text lists, and no others."""
+    rows = [row for row in e.poster if row["figure"] in given["figures"] and row["hidden_units"]]
+    drawn = sorted({int(row["hidden_units"]) for row in rows})
+    others = [n for n in drawn if n not in given["sizes"]]
+    here = "drawn: " + ", ".join(map(str, drawn))
+    if not others:
+        return Finding("reproduced", "", str(given["poster"]), here)
+    why = f"contradicted by the poster's own figures, with points at {', '.join(map(str, others))}"
+    return Finding("not reproduced", why, str(given["poster"]), here)
+
+
 def measured(e: Evidence, given: Given) -> Finding:
     """A measure taken under each reading of the experiment."""
     e.used = {}
@@ -590,5 +602,5 @@ def _label(pair: Sequence[Any], given: Given) -> str:
 
 
 JUDGES: dict[str, Callable[[Evidence, Given], Finding]] = {
-    f.__name__: f for f in (proved, certified, executed, measured)
+    f.__name__: f for f in (proved, certified, executed, consistent, measured)
 }
