@@ -30,6 +30,7 @@ NAME = re.compile(
     | \*\*\d+\.\*\* | ^\d+\.\  # an exercise, an item of a list
     | \[\d\]?(?=[\s.,]|$)         # a link named by a theorem's number
     | \b 1/e \b
+    | \b(?:15|20)\s+dB\b         # the poster's two noise levels
     | \b(?:float|sha|utf|int|md)-?\d+ # a type
     | (?<![.,\d])\b[01]\b(?![.,/\d]\d) # zero and one are words of mathematics
     | \bpython\s+3\.\d+(?:(?:,\ |\ or\ |\ to\ )3\.\d+)* | \bCC\ BY-SA\ 3\.0 # names with versions
