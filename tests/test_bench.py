@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +32,21 @@ def test_what_is_timed_is_an_update_of_each_student() -> None:
     bench.engine_updates("urnn", 2, students=17, updates=2, T=3)()
     bench.naive_update("urnn", 2, T=3)()
     bench.naive_update("lstm", 2, T=3)()
+    sizes: dict[str, Any] = {"sizes": (2, 3), "realisations": 2, "sequences": 20, "T": 3}
+    assert bench.panel_updates(1, models=("urnn", "lstm"), **sizes)() == 8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not tell")
+def test_memory_is_that_of_a_process_of_its_own() -> None:
+    held = np.ones(2**27)  # 1 GiB here, and not there
+    few, many = (bench.memory_alone(partial, np.ones, size) for size in (1, 2**25))
+    here = bench.peak_memory()
+    assert held.all()
+    assert few is not None
+    assert many is not None
+    assert here is not None
+    assert few < here - 512
+    assert 224 < many - few < 320
 
 
 def test_the_table_names_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +57,6 @@ def test_the_table_names_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     table = json.loads(bench.as_json(bench.run(["two"])))
     assert table["rows"][0]["ratio"] == 4
     assert table["machine"]["processors"] >= 1
-    assert bench.as_text([row]).endswith("| solve | n = 8 | 0.5 | numpy | 2 | 4 |  |")
+    assert bench.as_text([row]).endswith("| solve | n = 8 | 0.5 | numpy | 2 | 4 |  |  |")
     with pytest.raises(ValueError, match="row 'three' is not known"):
         bench.run(["three"])

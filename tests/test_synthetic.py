@@ -120,5 +120,7 @@ def test_paired_difference_covers_as_often_as_it_says() -> None:
     # both are binomial of 1000, at the true mean, which lies on the margin; five deviations
     assert abs(covered - 950) < 5 * np.sqrt(950 * 0.05)
     assert equivalent <= 50 + 5 * np.sqrt(50 * 0.95)
+    same = paired_difference(np.full(3, 0.7), np.full(3, 0.5), margin=0.1)  # no spread
+    assert (same.low, same.high, same.p_zero, same.p_equivalent) == (same.mean, same.mean, 0, 1)
     with pytest.raises(ValueError, match="finite"):
         paired_difference(np.array([1.0, np.nan]), np.zeros(2), margin=0.1)

@@ -11,14 +11,14 @@ import itertools
 import json
 import os
 import platform
-import resource
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,7 +32,7 @@ from companion.exact import rational_matrix
 from companion.rnn import RNN
 from companion.training.cpu import Cpu
 from companion.training.lanes import LANES, fma, load, store
-from companion.training.loop import processors
+from companion.training.loop import fit, processors
 from companion.training.students import (
     Group,
     Options,
@@ -58,6 +58,8 @@ class Row:
     against, against_milliseconds : what it is compared with, and its least time in the same run.
     floor_milliseconds : the time its multiplications and additions take at the peak speed measured
         in the same run, or None where that says nothing.
+    memory_MiB, against_memory_MiB : the most memory of a process that does this alone, libraries
+        and data included (on a GPU, what is allocated there); None where it was not measured.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Row:
     against: str
     against_milliseconds: float
     floor_milliseconds: float | None = None
+    memory_MiB: float | None = None
+    against_memory_MiB: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -85,6 +89,26 @@ def least_ms(*calls: Callable[[], Any], seconds: float = 3.0) -> list[float]:
             best[k] = min(best[k], 1e3 * (time.perf_counter() - start))
         rounds += 1
     return best
+
+
+def peak_memory() -> float | None:
+    """The most memory this process has held, in MiB, where the system tells (Linux)."""
+    status = Path("/proc/self/status")  # getrusage would count what the parent held before exec
+    if not status.exists():
+        return None
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) / 1024
+
+
+def _memory_of(make: Callable[..., Callable[[], Any]], *args: Any) -> float | None:
+    make(*args)()
+    return peak_memory()
+
+
+def memory_alone(make: Callable[..., Callable[[], Any]], *args: Any) -> float | None:
+    """`peak_memory` of a new process that makes this one call."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_memory_of, make, *args).result()
 
 
 def peak_multiply_adds() -> float:
@@ -123,7 +147,7 @@ def multiply_adds(model: str, n: int, T: int = STEPS) -> int:
     return T * BATCH * (forward + backward + sums)
 
 
-def naive_update(model: str, n: int, T: int = STEPS) -> Callable[[], None]:
+def naive_update(model: str, n: int, T: int = STEPS, device: str = "cpu") -> Callable[[], None]:
     """One update as one would write it with `torch.nn`: RNN or LSTM, Adam, the SVD projection."""
     import torch
 
@@ -133,9 +157,11 @@ def naive_update(model: str, n: int, T: int = STEPS) -> Callable[[], None]:
         if model == "lstm"
         else torch.nn.RNN(INPUTS, n, nonlinearity="relu", batch_first=True)
     )
-    readout = torch.nn.Linear(n, OUTPUTS)
+    readout = torch.nn.Linear(n, OUTPUTS).to(device)
+    net = net.to(device)
     optimiser = torch.optim.Adam([*net.parameters(), *readout.parameters()], lr=1e-4)
-    x, y = torch.randn(BATCH, T, INPUTS), torch.randn(BATCH, T, OUTPUTS)
+    x = torch.randn(BATCH, T, INPUTS, device=device)
+    y = torch.randn(BATCH, T, OUTPUTS, device=device)
 
     def update() -> None:
         optimiser.zero_grad()
@@ -178,6 +204,35 @@ def engine_updates(
     return run
 
 
+def panel_updates(
+    updates: int,
+    backend: Any = "cpu",
+    *,
+    models: Sequence[Any] = ("rnn", "urnn"),
+    sizes: Sequence[int] = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14),
+    realisations: int = 30,
+    sequences: int = 700,
+    T: int = STEPS,
+) -> Callable[[], int]:
+    """`fit` on one panel of Figures 2 and 3, noise for data; returns how many students it had."""
+    rng = np.random.default_rng(0)
+    shape = (realisations, sequences, T)
+    x = rng.standard_normal((*shape, INPUTS), dtype=np.float32)
+    data = Sequences(x, rng.standard_normal((*shape, OUTPUTS), dtype=np.float32))
+    students = [
+        Student(model, n, i, learning_rate=1e-4, seed=i)
+        for i in range(realisations)
+        for n in sizes
+        for model in models
+    ]
+
+    def run() -> int:
+        fit(students, data, updates=updates, batch=BATCH, backend=backend)
+        return len(students)
+
+    return run
+
+
 def training_rows() -> list[Row]:
     """Students of Figures 2 and 3 against the torch module a user would reach for."""
     peak, rows = peak_multiply_adds(), []
@@ -194,9 +249,46 @@ def training_rows() -> list[Row]:
                 else "torch.nn.RNN" + " + SVD" * (model == "urnn"),
                 naive,
                 1e3 * multiply_adds(model, n) / (peak * processors()),
+                memory_alone(engine_updates, model, n, K, U),
+                memory_alone(naive_update, model, n),
             )
         )
     return rows
+
+
+def _panel_row(backend: str, floor: float | None, memory: Callable[[], float | None]) -> Row:
+    """All of a panel; the time of further updates, apart from what `fit` does once."""
+    device, U = "cuda" if backend == "cuda" else "cpu", 4
+    short, long = panel_updates(1, backend), panel_updates(1 + U, backend)
+    once, more, naive = least_ms(short, long, naive_update("urnn", 8, device=device), seconds=20)
+    K = short()
+    return Row(
+        f"train a panel, {backend}",
+        f"{K} students, RNN and URNN, n = 2 to 14, T = {STEPS}, batch {BATCH}",
+        (more - once) / (U * K),
+        "torch.nn.RNN + SVD, n = 8",
+        naive,
+        floor,
+        memory(),
+        memory_alone(naive_update, "urnn", 8) if backend == "cpu" else None,
+    )
+
+
+def panel_rows() -> list[Row]:
+    """One panel of Figure 2 or 3, all sizes at once, as the figures were made."""
+    sizes = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14)
+    work = float(np.mean([multiply_adds("rnn", n) for n in sizes]))
+    floor = 1e3 * work / (peak_multiply_adds() * processors())
+    return [_panel_row("cpu", floor, partial(memory_alone, panel_updates, 2))]
+
+
+def gpu_rows() -> list[Row]:
+    """The same panel on a GPU, against the torch module there; no row where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    return [_panel_row("cuda", None, lambda: torch.cuda.max_memory_allocated() / 2**20)]
 
 
 def scaling_rows() -> list[Row]:
@@ -319,6 +411,8 @@ def _sweep_ms(root: Path, todo: Sequence[Any], workers: int) -> float:
 ROWS: dict[str, Callable[[], Sequence[Row]]] = {
     "theory": theory_rows,
     "training": training_rows,
+    "panel": panel_rows,
+    "gpu": gpu_rows,
     "scaling": scaling_rows,
     "sweep": sweep_rows,
 }
@@ -339,7 +433,9 @@ def run(rows: Iterable[str] | None = None) -> list[Row]:
 
 
 def machine() -> dict[str, str | int | float]:
-    """What the timings were taken on, and the most memory this process has held."""
+    """What the timings were taken on."""
+    import torch
+
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -348,11 +444,11 @@ def machine() -> dict[str, str | int | float]:
     return {
         "processor": model,
         "processors": processors(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "load_average": round(os.getloadavg()[1], 1),  # of 5 minutes: what else ran
         "system": platform.platform(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("numpy", "numba", "torch")},
-        "peak_memory_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
 
 
@@ -368,15 +464,16 @@ def as_text(rows: Sequence[Row]) -> str:
     Examples
     --------
     >>> print(as_text([Row("solve", "n = 8", 0.5, "numpy", 2.0, 0.25)]))
-    | what | size | ms | against | ms | ratio | over floor |
-    |---|---|---|---|---|---|---|
-    | solve | n = 8 | 0.5 | numpy | 2 | 4 | 2 |
+    | what | size | ms | against | ms | ratio | over floor | MiB |
+    |---|---|---|---|---|---|---|---|
+    | solve | n = 8 | 0.5 | numpy | 2 | 4 | 2 |  |
     """
-    lines = ["| what | size | ms | against | ms | ratio | over floor |", "|---" * 7 + "|"]
+    lines = ["| what | size | ms | against | ms | ratio | over floor | MiB |", "|---" * 8 + "|"]
     for row in rows:
         floor = f"{row.milliseconds / row.floor_milliseconds:.2g}" if row.floor_milliseconds else ""
+        memory = f"{row.memory_MiB:.0f}" if row.memory_MiB else ""
         lines.append(
             f"| {row.name} | {row.size} | {row.milliseconds:.3g} | {row.against} "
-            f"| {row.against_milliseconds:.3g} | {row.ratio:.3g} | {floor} |"
+            f"| {row.against_milliseconds:.3g} | {row.ratio:.3g} | {floor} | {memory} |"
         )
     return "\n".join(lines)

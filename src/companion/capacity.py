@@ -278,7 +278,7 @@ def compare_arms(
                 d = here[a][column] - here[b][column]
                 d = d[np.isfinite(d)]
                 difference = None
-                if len(d) > 1 and np.ptp(d) > 0:
+                if len(d) > 1:
                     difference = paired_difference(d, d * 0, margin=margin, level=level)
                 median = float(np.median(d)) if len(d) else np.nan
                 found.append((run, name, column, difference, median))

@@ -280,6 +280,9 @@ def paired_difference(
             f"a − b has shape {d.shape} and margin is {margin}; there must be at least two finite "
             "pairs and a positive margin."
         )
+    if np.ptp(d) == 0:  # the limit of the tests as the spread goes to 0, which divide by it
+        m = float(d[0])
+        return Difference(m, m, m, len(d), float(m == 0), float(abs(m) >= margin))
     low, high = stats.ttest_1samp(d, 0).confidence_interval(level)
     below = stats.ttest_1samp(d, margin, alternative="less").pvalue
     above = stats.ttest_1samp(d, -margin, alternative="greater").pvalue

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -149,7 +150,12 @@ def _groups(students: Sequence[Student], width: int, mixed: bool) -> list[list[i
         kinds.setdefault(s.gates if mixed else (s.model, s.hidden_units), []).append(i)
     parts = []
     for members in kinds.values():
-        members.sort(key=lambda i: students[i].data)
+        turn: Counter[int] = Counter()
+        order = {}
+        for i in members:  # one student of each realisation after another: groups share their data
+            order[i] = (turn[students[i].data], students[i].data)
+            turn[students[i].data] += 1
+        members.sort(key=order.__getitem__)
         parts += np.array_split(members, -(-len(members) // width))
     # the longest first, so that no thread is left with one at the end
     parts.sort(key=lambda part: -students[part[0]].gates * students[part[0]].hidden_units)
