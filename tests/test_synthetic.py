@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +22,9 @@ from companion.synthetic import (
     paired_difference,
     r_squared,
 )
+from companion.training import Options, fit
 
+RECORDS = Path(__file__).parents[1] / "book/results/synthetic"
 SMALL = {"T": 200, "train": 20, "test": 60, "bias_sequences": 50}
 
 
@@ -124,3 +129,36 @@ def test_paired_difference_covers_as_often_as_it_says() -> None:
     assert (same.low, same.high, same.p_zero, same.p_equivalent) == (same.mean, same.mean, 0, 1)
     with pytest.raises(ValueError, match="finite"):
         paired_difference(np.array([1.0, np.nan]), np.zeros(2), margin=0.1)
+
+
+@pytest.mark.parametrize("record", sorted(RECORDS.glob("*.json")), ids=lambda path: str(path.stem))
+def test_recorded_seeds_reproduce_fifty_updates_on_another_back_end(record: Path) -> None:
+    """With shorter sequences: through 1000 steps, rounding grows past this where ‖W‖ > 1."""
+    asked = json.loads(record.read_text(encoding="utf-8"))["parameters"]
+    setting = replace(PRESETS[asked["preset"]], snr_db=asked["snr_db"], T=100, train=50, test=10)
+    _, students, train, test = experiment(
+        setting,
+        realisations=2,
+        models=asked["models"].split(),
+        hidden_units=[4],
+        seed=asked["seed"],
+        learning_rate=asked["learning_rate"],
+        initialisation=asked["initialisation"],
+    )
+    options = Options(output_bias=setting.output_bias, projection=asked["projection"])
+    backends: tuple[Any, ...] = ("cpu", "reference")
+    found, expected = (
+        fit(
+            students,
+            train,
+            updates=50,
+            options=options,
+            held_out={"test": test},
+            seed=asked["seed"],
+            backend=backend,
+        )
+        for backend in backends
+    )
+    np.testing.assert_allclose(found.train_loss, expected.train_loss, rtol=1e-4)
+    error, exact = 1 - found.r2["test"], 1 - expected.r2["test"]
+    np.testing.assert_allclose(error, exact, rtol=1e-4)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,6 +122,36 @@ def test_a_killed_fit_resumes_bit_for_bit(
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(whole.r2["test"], resumed.r2["test"])
     np.testing.assert_array_equal(whole.train_loss, resumed.train_loss)
+
+
+LONG: dict[str, Any] = {"updates": 4000, "batch": 6, "record_every": 40, "backend": "cpu"}
+
+
+def test_a_fit_killed_at_a_random_update_resumes_bit_for_bit(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    arguments = {**LONG, "checkpoint": tmp_path}
+    process = context.Process(target=fit, args=(MIXED[:2], TRAIN), kwargs=arguments)
+    process.start()
+    while not list(tmp_path.glob("*.npz")):
+        assert process.is_alive()
+        time.sleep(0.01)
+    time.sleep(0.2 * random.random())  # noqa: S311 # any moment will do
+    process.kill()
+    process.join()
+    with np.load(next(tmp_path.glob("*.npz"))) as saved:
+        assert 0 < saved["update"] < LONG["updates"]
+    resumed, whole = fit(MIXED[:2], TRAIN, **arguments), fit(MIXED[:2], TRAIN, **LONG)
+    for a, b in zip(whole.theta, resumed.theta, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(whole.train_loss, resumed.train_loss)
+
+
+def test_groups_share_the_data_of_their_students() -> None:
+    """Three students on each of 24 realisations: two sets of data, not six."""
+    students = [Student("rnn", 2, data=i, seed=k) for k in range(3) for i in range(24)]
+    groups = module._groups(students, 12, mixed=False)
+    assert sorted(i for g in groups for i in g) == list(range(72))
+    assert len({frozenset(students[i].data for i in g) for g in groups}) == 2
 
 
 def test_no_updates_measure_the_start() -> None:
