@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from companion import bench
 
@@ -34,6 +35,12 @@ def test_what_is_timed_is_an_update_of_each_student() -> None:
     bench.naive_update("lstm", 2, T=3)()
     sizes: dict[str, Any] = {"sizes": (2, 3), "realisations": 2, "sequences": 20, "T": 3}
     assert bench.panel_updates(1, models=("urnn", "lstm"), **sizes)() == 8
+
+
+def test_without_a_gpu_there_is_no_row_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert bench.run(["gpu"]) == []
+    assert bench.machine()["gpu"] == "none"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not tell")

@@ -44,6 +44,7 @@ from companion.training.students import (
 )
 
 INPUTS, OUTPUTS, BATCH, STEPS = 2, 2, 10, 1000
+SIZES = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14)
 UPDATES = 70  # a pass over 700 sequences, which `fit` makes in one call of an engine
 
 
@@ -173,6 +174,8 @@ def naive_update(model: str, n: int, T: int = STEPS, device: str = "cpu") -> Cal
                 W = dict(net.named_parameters())["weight_hh_l0"]
                 U, _, Vt = torch.linalg.svd(W)
                 W.copy_(U @ Vt)
+        if device != "cpu":
+            torch.cuda.synchronize()
 
     return update
 
@@ -209,7 +212,7 @@ def panel_updates(
     backend: Any = "cpu",
     *,
     models: Sequence[Any] = ("rnn", "urnn"),
-    sizes: Sequence[int] = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14),
+    sizes: Sequence[int] = SIZES,
     realisations: int = 30,
     sequences: int = 700,
     T: int = STEPS,
@@ -249,7 +252,7 @@ def training_rows() -> list[Row]:
                 else "torch.nn.RNN" + " + SVD" * (model == "urnn"),
                 naive,
                 1e3 * multiply_adds(model, n) / (peak * processors()),
-                memory_alone(engine_updates, model, n, K, U),
+                memory_alone(engine_updates, model, n, K, UPDATES),
                 memory_alone(naive_update, model, n),
             )
         )
@@ -258,14 +261,14 @@ def training_rows() -> list[Row]:
 
 def _panel_row(backend: str, floor: float | None, memory: Callable[[], float | None]) -> Row:
     """All of a panel; the time of further updates, apart from what `fit` does once."""
-    device, U = "cuda" if backend == "cuda" else "cpu", 4
-    short, long = panel_updates(1, backend), panel_updates(1 + U, backend)
+    device = "cuda" if backend == "cuda" else "cpu"
+    short, long = panel_updates(1, backend), panel_updates(1 + UPDATES, backend)
     once, more, naive = least_ms(short, long, naive_update("urnn", 8, device=device), seconds=20)
     K = short()
     return Row(
         f"train a panel, {backend}",
         f"{K} students, RNN and URNN, n = 2 to 14, T = {STEPS}, batch {BATCH}",
-        (more - once) / (U * K),
+        (more - once) / (UPDATES * K),
         "torch.nn.RNN + SVD, n = 8",
         naive,
         floor,
@@ -276,8 +279,7 @@ def _panel_row(backend: str, floor: float | None, memory: Callable[[], float | N
 
 def panel_rows() -> list[Row]:
     """One panel of Figure 2 or 3, all sizes at once, as the figures were made."""
-    sizes = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14)
-    work = float(np.mean([multiply_adds("rnn", n) for n in sizes]))
+    work = float(np.mean([multiply_adds("rnn", n) for n in SIZES]))
     floor = 1e3 * work / (peak_multiply_adds() * processors())
     return [_panel_row("cpu", floor, partial(memory_alone, panel_updates, 2))]
 

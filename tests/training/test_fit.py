@@ -124,7 +124,7 @@ def test_a_killed_fit_resumes_bit_for_bit(
     np.testing.assert_array_equal(whole.train_loss, resumed.train_loss)
 
 
-LONG: dict[str, Any] = {"updates": 4000, "batch": 6, "record_every": 40, "backend": "cpu"}
+LONG: dict[str, Any] = {"updates": 200_000, "batch": 6, "record_every": 400, "backend": "cpu"}
 
 
 def test_a_fit_killed_at_a_random_update_resumes_bit_for_bit(tmp_path: Path) -> None:
