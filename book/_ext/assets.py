@@ -1,4 +1,4 @@
-"""Put what pages load, and what is not this project's, under book/_static, from npm, checked by SHA-256.
+"""Put what pages load of others under book/_static, from npm, checked by SHA-256.
 
 The site serves these files itself, so that it opens without a network. Nothing of a package is
 installed or run; its licence comes along.
@@ -9,6 +9,7 @@ installed or run; its licence comes along.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
@@ -34,6 +35,7 @@ class Package:
     sha256: str
     files: str  # a pattern; the folder dist/ is dropped from names
     target: Path
+    inlined: tuple[str, ...] = ()  # fonts that come with the style, so that no line moves later
 
     @property
     def archive(self) -> str:
@@ -49,6 +51,7 @@ SITE = (
         "e9e0d167db3175481cbadaff38e8d90b130f6a3ddb451a47e43c577fd511f365",
         r"katex\.min\.css|fonts/[\w-]+\.woff2",
         STATIC / "katex",
+        ("fonts/KaTeX_Main-Regular.woff2", "fonts/KaTeX_Math-Italic.woff2"),
     ),
     Package(
         "d3",
@@ -103,6 +106,11 @@ def unpack(data: Path, package: Package, target: Path) -> None:
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+    for name in package.inlined:
+        style = next(target.glob("*.css"))
+        font = base64.b64encode((target / name).read_bytes())
+        address = b"data:font/woff2;base64," + font
+        style.write_bytes(style.read_bytes().replace(name.encode(), address))
 
 
 def put(package: Package) -> None:

