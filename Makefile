@@ -41,7 +41,7 @@ say = printf '\n== %s\n'
 site = if $(MAKE) -q $(BUILD)/.strict; then $(say) "site: skipped, nothing is newer than the last strict build"; \
   else $(MAKE) --no-print-directory $(BUILD)/.strict; fi
 
-.PHONY: help env book execute test test-browser clean
+.PHONY: help env book execute pdf test test-browser clean
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -108,9 +108,16 @@ test: env ## lint, types, pages against their sources, strict site, all tests
 	@$(BIN)/pytest -n 2 --dist loadscope --nbval --nbval-sanitize-with tests/nbval.cfg \
 	  src tests notebooks $(PYTEST_FLAGS)
 
-test-browser: env ## the built site in headless Chromium (needs one: CHROMIUM=path)
+pdf: env ## the book as one PDF (needs a Chromium: CHROMIUM=path)
 	@$(site)
-	@$(BIN)/pytest -m browser tests/browser $(PYTEST_FLAGS)
+	@$(say) "pdf: join the pages, print them twice"
+	@$(BIN)/python book/_ext/pdf.py
+
+test-browser: env ## the site and the PDF in headless Chromium (needs one: CHROMIUM=path)
+	@$(site)
+	@$(BIN)/python book/_ext/assets.py axe-core
+	@$(say) "pytest: every page in a browser; screenshots in $(BUILD)/screenshots"
+	@$(BIN)/pytest -n 2 --dist loadgroup -m browser tests/browser $(PYTEST_FLAGS)
 
 include proofs/proofs.mk
 

@@ -59,6 +59,8 @@ def collect(app: Sphinx, failure: Exception | None) -> None:
         return
     static = Path(app.outdir, "_static")
     script = static / "scripts" / "fontawesome.js"
+    if not script.is_file():  # no page was out of date, so nothing was written
+        return
     names = set(SCRIPTED)
     for page in Path(app.outdir).rglob("*.html"):
         text = page.read_text(encoding="utf-8")

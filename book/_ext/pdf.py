@@ -29,13 +29,15 @@ STYLES = ("pygments.css", "katex/katex.min.css", "proof.css", "custom.css", "pri
 # What is of no use on paper. Code that only draws is closed on the page, and left out.
 DROPPED = (
     "script:not([type='application/json']), .headerlink, .copybtn, noscript, "
-    "details.fold:not([open]), .drawn-by, details.fold > summary"
+    "details.fold:not([open]), .drawn-by, details.fold > summary, details.hide > summary"
 )
-# A formula too wide for the page is set smaller; a drawing has to be there before it is printed.
+# A formula or a title too wide for the page is set smaller (a title of two lines loses a space in
+# the PDF's outline); a drawing has to be there before it is printed.
 FIT = """() => {
-  for (const f of document.querySelectorAll("div.math, .katex-display, table")) {
+  for (const f of document.querySelectorAll("section.chapter :is(h1, div.math, table)")) {
     const room = f.closest("section.chapter").clientWidth;
-    if (f.scrollWidth > room) f.style.fontSize = `${Math.floor(96 * room / f.scrollWidth)}%`;
+    const size = parseFloat(getComputedStyle(f).fontSize);
+    if (f.scrollWidth > room) f.style.fontSize = `${(0.97 * size * room) / f.scrollWidth}px`;
   }
 }"""
 DRAWN = """() => [...document.querySelectorAll(".explore .drawing, .live-drawing")]
@@ -98,7 +100,7 @@ def joined(numbers: dict[str, int]) -> str:
     pages = {page for _, names in parts for page in names}
     listed, body = "", ""
     for caption, names in parts:
-        listed += f"<h2>{html.escape(caption)}</h2>" if caption else ""
+        listed += f'<p class="part">{html.escape(caption)}</p>' if caption else ""
         for page in names:
             made = chapter(page, pages)
             heads = [made.find("h1"), *made.find_all("h2")]

@@ -35,6 +35,8 @@
           .map((t) => make("th", { scope: "col" }, t)))),
         table)));
     figure.insertBefore(controls, drawing);
+    const chosen_text = make("p", { className: "chosen" }); // on paper there are no controls
+    drawing.before(chosen_text);
     drawing.after(numbers);
 
     let svg, draw_run;
@@ -42,6 +44,7 @@
 
     function draw() {
       const chosen = selects.map((s) => s.value);
+      chosen_text.textContent = chosen.join(", ");
       const here = (g) => g.chosen.every((c, i) => c === chosen[i]) && on(g.model);
       const groups = data.groups.filter((g) => g.model in data.models && here(g));
       const level = data.levels.find((l) => l.chosen.every((c, i) => c === chosen[i]));

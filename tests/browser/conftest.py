@@ -10,12 +10,18 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Response, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "book/_build/html"
+SCREEN: dict[str, Any] = {  # colours that fade have no contrast to measure
+    "viewport": {"width": 1280, "height": 900},
+    "color_scheme": "light",
+    "reduced_motion": "reduce",
+}
 SHIFTS = """window.shifted = 0; new PerformanceObserver(list => {
   for (const e of list.getEntries()) if (!e.hadRecentInput) window.shifted += e.value;
 }).observe({type: "layout-shift", buffered: true});"""
@@ -83,7 +89,7 @@ def _reader(context: BrowserContext, home: str) -> Reader:
 @pytest.fixture
 def reader(browser: Browser) -> Iterator[Reader]:
     """Somebody who has opened the site from its files."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    context = browser.new_context(**SCREEN)
     yield _reader(context, SITE.as_uri() + "/")
     context.close()
 
@@ -112,6 +118,6 @@ def address() -> Iterator[str]:
 @pytest.fixture
 def visitor(browser: Browser, address: str) -> Iterator[Reader]:
     """Somebody who visits the site on a server."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    context = browser.new_context(**SCREEN)
     yield _reader(context, address)
     context.close()

@@ -1,0 +1,116 @@
+"""Binder, Colab and the devcontainer: their files hold together, with the pins and with the pages.
+
+The services themselves are not asked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).resolve().parents[1]
+DOORS: dict[str, Any] = runpy.run_path(str(ROOT / "book/_ext/doors.py"))
+URL = "https://github.com/owner/name"
+PAGES = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def python() -> SpecifierSet:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return SpecifierSet(project["requires-python"])
+
+
+def test_binder_installs_the_package_at_its_pins() -> None:
+    folder = ROOT / ".binder"
+    assert {p.name for p in folder.iterdir()} == {"requirements.txt", "runtime.txt"}
+    version = re.fullmatch(r"python-(3\.\d+)\n", (folder / "runtime.txt").read_text())
+    assert version
+    assert python().contains(version[1])
+    lines = (folder / "requirements.txt").read_text().splitlines()
+    asked = [line for line in lines if not line.startswith("#")]
+    constraint = next(line.split()[1] for line in asked if line.startswith("-c"))
+    assert (folder / constraint).resolve() == ROOT / "constraints.txt"  # from the file's folder
+    assert "-e ." in asked  # from the root
+
+
+def test_devcontainer_makes_the_same_environment() -> None:
+    described = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
+    version = re.fullmatch(
+        r"mcr\.microsoft\.com/devcontainers/python:(3\.\d+)-\w+", described["image"]
+    )
+    assert version
+    assert python().contains(version[1])
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    command = re.fullmatch(r"make (\w+) (\w+)='[^']*'", described["postCreateCommand"])
+    assert command
+    assert re.search(rf"^{command[1]}:", makefile, re.MULTILINE)
+    assert re.search(rf"^{command[2]} \?=", makefile, re.MULTILINE)
+    interpreter = described["customizations"]["vscode"]["settings"]["python.defaultInterpreterPath"]
+    assert interpreter == "${containerWorkspaceFolder}/.venv/bin/python"
+    assert "BIN := .venv/bin" in makefile
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_colab_page_fetches_the_rest_and_is_the_page(page: Path) -> None:
+    given = json.loads(page.read_text(encoding="utf-8"))
+    made = DOORS["for_colab"](given, URL, "main")
+    nbformat.validate(nbformat.from_dict(made))  # type: ignore[no-untyped-call] # untyped upstream
+    first, *rest = made["cells"]
+    assert f"git clone --quiet --depth 1 --branch main {URL} companion" in first["source"]
+    assert [c["source"] for c in rest] == [c["source"] for c in given["cells"]]
+    assert not any(c.get("outputs") for c in rest)
+
+
+def test_doors_lead_to_files_of_the_repository() -> None:
+    found = DOORS["addresses"](URL, "main", "notebooks/theorem-1")
+    assert found["Binder"].endswith("owner/name/main?urlpath=lab/tree/notebooks/theorem-1.ipynb")
+    assert found["Colab"].endswith("owner/name/blob/main/.colab/theorem-1.ipynb")
+    assert DOORS["addresses"]("https://example.org/owner/name", "main", "notebooks/x") == {}
+
+
+def test_committed_colab_pages_are_those_of_the_address() -> None:
+    folder = ROOT / ".colab"
+    there = {p.name: p.read_text(encoding="utf-8") for p in folder.glob("*")}
+    assert there == DOORS["written"](ROOT), "`python book/_ext/doors.py`, and commit .colab/"
+
+
+@pytest.mark.parametrize("url", ["", URL])
+def test_buttons_are_there_with_the_address_and_only_then(tmp_path: Path, url: str) -> None:
+    """The site's own configuration, over one notebook."""
+    shutil.copytree(ROOT / "book", tmp_path / "book", ignore=shutil.ignore_patterns("_build"))
+    shutil.copytree(ROOT / "proofs", tmp_path / "proofs")
+    (tmp_path / "notebooks").mkdir()
+    page = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call] # untyped upstream
+        cells=[nbformat.v4.new_markdown_cell("# Page")],  # type: ignore[no-untyped-call]
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
+    nbformat.write(page, tmp_path / "notebooks/page.ipynb")  # type: ignore[no-untyped-call]
+    toc = "format: jb-book\nroot: book/references\n"
+    toc += "chapters: [{file: book/symbols}, {file: notebooks/page}]\n"
+    (tmp_path / "book/_toc.yml").write_text(toc, encoding="utf-8")
+    for name in ("symbols", "references"):
+        (tmp_path / f"book/{name}.md").write_text("# Page\n", encoding="utf-8")
+    config = yaml.safe_load((ROOT / "book/_config.yml").read_text(encoding="utf-8"))
+    config["repository"]["url"] = url
+    (tmp_path / "book/_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "--path-output=book"]
+    command += ["--config=book/_config.yml", "--toc=book/_toc.yml"]
+    with (tmp_path / "log").open("w", encoding="utf-8") as out:
+        subprocess.run(
+            command, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=True
+        )
+    shown = (tmp_path / "book/_build/html/notebooks/page.html").read_text(encoding="utf-8")
+    for address in DOORS["addresses"](URL, "main", "notebooks/page").values():
+        assert (address in shown) == bool(url)
+    assert ("fa-rocket" in shown) == bool(url)
