@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from companion.plotting import LOOKS, look, use_style
+from companion.plotting import LOOKS, Slider, look, use_style
 
 MODELS = ("rnn", "urnn", "contractive", "lstm")
 
@@ -50,3 +50,18 @@ def test_svg_repeats_byte_for_byte() -> None:
             return out.getvalue()
 
     assert drawn() == drawn()
+
+
+def test_slider_has_caption_text_and_one_picture_at_first() -> None:
+    slider = Slider(
+        [(f"{n} < 3", Figure()) for n in range(3)],
+        name="size",
+        alt="Nothing.",
+        caption="None & none.",
+        start=1,
+    )
+    markup = slider._repr_html_()
+    assert markup.count("<img ") == 3
+    assert markup.count(" hidden") == 2
+    assert 'alt="Nothing. size: 1 &lt; 3." src' in markup  # the one that is shown
+    assert "<figcaption>None &amp; none.</figcaption>" in markup

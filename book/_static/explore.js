@@ -54,7 +54,7 @@
         g.values.map((y, i) => ({ x: g.x, at: dodge(g), y, run: i, model: g.model }))
       ).filter((p) => p.y != null);
       const means = groups.filter((g) => g.mean.length)
-        .map((g) => ({ x: g.x, y: g.mean[0], low: g.mean[1], high: g.mean[2], model: g.model }));
+        .map((g) => ({ x: g.x, y: g.mean[0], low: g.mean[1] ?? g.mean[0], high: g.mean[2] ?? g.mean[0], model: g.model }));
       const read = on("poster") ? groups.filter((g) => g.poster.length)
         .map((g) => ({ x: g.x, y: g.poster[0], u: g.poster[1], model: g.model })) : [];
 
@@ -109,7 +109,7 @@
       drawing.replaceChildren(svg);
       draw_run(picked());
       table.replaceChildren(...groups.map((g) => make("tr", {},
-        ...[g.model, g.x, g.mean.length ? g.mean[0].toFixed(4) : "", g.mean.length ? `${g.mean[1].toFixed(4)} to ${g.mean[2].toFixed(4)}` : "",
+        ...[g.model, g.x, g.mean.length ? g.mean[0].toFixed(4) : "", g.mean.length > 1 ? `${g.mean[1].toFixed(4)} to ${g.mean[2].toFixed(4)}` : "",
           g.values.length, g.values.filter((v) => v == null).length, g.poster.length ? `${g.poster[0]} ± ${g.poster[1]}` : ""]
           .map((t) => make("td", {}, String(t))))));
     }

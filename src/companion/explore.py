@@ -75,8 +75,8 @@ class Explorer:
     ...                     axes=("units", "R²"), run="seed", caption="Three runs.", alt="A dot.")
     >>> explorer
     explorer of 3 points: RNN
-    >>> explorer.data()["groups"][0]["values"]
-    [0.9, 0.91, 0.92]
+    >>> explorer.data()["groups"][0]["values"], explorer.data()["groups"][0]["mean"]
+    ([0.9, 0.91, 0.92], [0.91, 0.88516, 0.93484])
     """
 
     points: Sequence[Point]
@@ -115,7 +115,7 @@ class Explorer:
         for key in sorted(values.keys() | read.keys()):
             group = values.get(key, [])
             known = np.array([v for v in group if math.isfinite(v)])
-            mean = []
+            mean = [round(float(v), 5) for v in known[:1]]  # of one run there is no interval
             if len(known) > 1:
                 found = paired_difference(known, 0 * known, margin=1, level=self.level)
                 mean = [round(v, 5) for v in (found.mean, found.low, found.high)]
@@ -160,7 +160,7 @@ class Explorer:
             shown = [g for g in data["groups"] if (g["chosen"], g["model"]) == (first, label)]
             averaged = [g for g in shown if g["mean"]]
             x = [g["x"] for g in averaged]
-            mean, low, high = np.array([g["mean"] for g in averaged]).reshape(-1, 3).T
+            mean, low, high = np.array([(g["mean"] * 3)[:3] for g in averaged]).reshape(-1, 3).T
             ax.fill_between(x, low, high, color=look(key)["color"], alpha=0.2, linewidth=0)
             ax.plot(x, mean, **look(key), label=label)
             read = [(g["x"], *g["poster"]) for g in shown if g["poster"]]

@@ -30,7 +30,8 @@ SHIFTS = """window.shifted = 0; new PerformanceObserver(list => {
 def pages() -> list[str]:
     """Every page of the site, by its path."""
     own = [p for folder in ("book", "notebooks") for p in (SITE / folder).glob("*.html")]
-    return sorted(str(p.relative_to(SITE)) for p in [*own, *SITE.glob("*.html")])
+    proofs = [SITE / f"_static/proofs/Proofs.{name}.html" for name in ("Statements", "Dilation")]
+    return sorted(str(p.relative_to(SITE)) for p in [*own, *proofs, *SITE.glob("*.html")])
 
 
 @pytest.fixture(scope="session")
