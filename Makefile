@@ -118,7 +118,7 @@ test-browser: env ## the site and the PDF in headless Chromium (needs one: CHROM
 	@$(site)
 	@$(BIN)/python book/_ext/assets.py axe-core
 	@$(say) "pytest: every page in a browser; screenshots in $(BUILD)/screenshots"
-	@$(BIN)/pytest -n 2 --dist loadgroup -m browser tests/browser $(PYTEST_FLAGS)
+	@$(BIN)/pytest -n 2 --dist loadfile -m browser tests/browser $(PYTEST_FLAGS)
 
 include proofs/proofs.mk
 

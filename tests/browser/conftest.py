@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Response, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Response,
+    sync_playwright,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "book/_build/html"
@@ -61,13 +68,16 @@ class Reader:
 
     def watch(self) -> None:
         """Note errors, and requests that leave the site."""
-        self.page.on(
-            "console", lambda m: self.trouble.append(m.text) if m.type == "error" else None
-        )
+        self.page.on("console", self._heard)
         self.page.on("pageerror", lambda e: self.trouble.append(str(e)))
         self.page.on("requestfailed", lambda r: self.trouble.append(f"failed: {r.url}"))
         self.page.on("request", lambda r: self._leaving(r.url))
         self.page.on("response", self._weigh)
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        # a browser asks every server for /favicon.ico where a page names no icon: coqdoc's do not
+        if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
+            self.trouble.append(message.text)
 
     def _leaving(self, url: str) -> None:
         if not url.startswith((self.home, "data:")):

@@ -1,4 +1,4 @@
-"""Every page as readers have it: from files, on a server, in both themes, on a phone, unscripted.
+"""Every page on a server: in both themes, on a phone; its weight, stillness and accessibility.
 
 `make test-browser` runs these; they need a Chromium (on PATH, or CHROMIUM=path).
 """
@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, SITE, Reader, pages
-from playwright.sync_api import Browser
 
 AXE = ROOT / ".cache/axe-core/axe.min.js"
 PICTURES = ROOT / "book/_build/screenshots"
@@ -64,29 +63,3 @@ def test_page_on_a_server(visitor: Reader, name: str) -> None:
     faults = [f"{theme}: {fault}" for theme, list_ in found.items() for fault in list_]
     assert not faults, "\n".join(["", *faults])
     assert not visitor.trouble, visitor.trouble
-
-
-@pytest.mark.parametrize("name", pages())
-def test_page_from_its_file(reader: Reader, name: str) -> None:
-    reader.open(name)
-    page = reader.page
-    assert page.locator("h1:visible").count() > 0
-    assert page.locator(".katex-error").count() == 0
-    for picture in page.locator("article img").all():
-        assert picture.evaluate("i => i.complete && i.naturalWidth > 0")
-    assert not reader.trouble, reader.trouble
-
-
-@pytest.mark.parametrize("name", [n for n in pages() if n.startswith(("book/", "notebooks/"))])
-def test_text_needs_no_script(browser: Browser, name: str) -> None:
-    shown = []
-    for scripts in (True, False):
-        context = browser.new_context(java_script_enabled=scripts, color_scheme="light")
-        page = context.new_page()
-        page.goto((SITE / name).as_uri(), wait_until="load")
-        words = (
-            page.locator("article").first.locator(":is(p, li, dd):not(figure *)").all_inner_texts()
-        )
-        shown.append(" ".join(" ".join(words).split()))
-        context.close()
-    assert shown[1] == shown[0] != ""

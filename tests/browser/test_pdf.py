@@ -12,7 +12,7 @@ from conftest import ROOT
 from pypdf import PdfReader
 from pypdf.generic import Destination
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("pdf")]  # made once
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
