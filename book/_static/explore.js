@@ -44,7 +44,12 @@
 
     function draw() {
       const chosen = selects.map((s) => s.value);
-      chosen_text.textContent = chosen.join(", ");
+      const signs = { circle: "●", square: "■", triangle: "▲", diamond: "◆" };
+      chosen_text.replaceChildren(chosen.join(", "), ...models.filter(on).map((m) => {
+        const sign = make("span", {}, `  ${signs[data.models[m].symbol]} ${m}`);
+        sign.style.color = data.models[m].color;
+        return sign;
+      }));
       const here = (g) => g.chosen.every((c, i) => c === chosen[i]) && on(g.model);
       const groups = data.groups.filter((g) => g.model in data.models && here(g));
       const level = data.levels.find((l) => l.chosen.every((c, i) => c === chosen[i]));
