@@ -82,8 +82,7 @@ book/_static/katex/VERSION: book/_ext/assets.py $(ENV)
 # The whole site or nothing: Sphinx passes over unchanged pages, and with them over what is wrong there.
 SOURCES := $(filter-out book/_build $(FETCHED),$(wildcard book/* book/_ext/*.py book/_static/* \
   book/_static/proofs/* book/_templates/* book/results/* book/results/*/* \
-  notebooks/* notebooks/*/* proofs/*)) CITATION.cff
-  book/_static/proofs/* book/_templates/* book/results/* notebooks/* notebooks/*/* proofs/*)) CITATION.cff CONTRIBUTING.md
+  notebooks/* notebooks/*/* proofs/*)) CITATION.cff CONTRIBUTING.md
 $(BUILD)/.strict: $(SOURCES) book/_static/katex/VERSION $(ENV)
 	@$(say) "site: strict build, since these are newer than the last one: $(if $(wildcard $@),$(wordlist 1,6,$?) $(if $(word 7,$?),…),(no earlier build))"
 	@rm -rf $(BUILD)/html

@@ -6,19 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page
-from test_pages import SITE, browser, reader
+from conftest import Reader
 
-__all__ = ["browser", "reader"]  # fixtures
 pytestmark = pytest.mark.browser
 ROWS = json.loads(
     (Path(__file__).resolve().parents[2] / "book/results/claims.json").read_text("utf-8")
 )
 
 
-def test_tiles_are_reached_by_keyboard_and_lead_to_rows(reader: tuple[Page, list[str]]) -> None:
-    page, trouble = reader
-    page.goto((SITE / "book/claims.html").as_uri(), wait_until="load")
+def test_tiles_are_reached_by_keyboard_and_lead_to_rows(reader: Reader) -> None:
+    page, trouble = reader.page, reader.trouble
+    reader.open("book/claims.html")
     tiles = page.locator(".ledger-picture .tiles a")
     assert tiles.count() == len(ROWS)
     tiles.nth(0).focus()
@@ -33,9 +31,9 @@ def test_tiles_are_reached_by_keyboard_and_lead_to_rows(reader: tuple[Page, list
     assert not trouble, trouble
 
 
-def test_every_shape_has_its_name_and_no_two_look_alike(reader: tuple[Page, list[str]]) -> None:
-    page, _ = reader
-    page.goto((SITE / "book/claims.html").as_uri(), wait_until="load")
+def test_every_shape_has_its_name_and_no_two_look_alike(reader: Reader) -> None:
+    page = reader.page
+    reader.open("book/claims.html")
     legend = page.locator(".ledger-picture .legend svg")
     drawn = {svg.get_attribute("aria-label"): svg.inner_html() for svg in legend.all()}
     assert len(drawn) == legend.count() == len(set(drawn.values()))
@@ -43,9 +41,9 @@ def test_every_shape_has_its_name_and_no_two_look_alike(reader: tuple[Page, list
     assert {svg.get_attribute("aria-label") for svg in used} == set(drawn)
 
 
-def test_rules_are_printed(reader: tuple[Page, list[str]]) -> None:
-    page, _ = reader
-    page.goto((SITE / "book/claims.html").as_uri(), wait_until="load")
+def test_rules_are_printed(reader: Reader) -> None:
+    page = reader.page
+    reader.open("book/claims.html")
     rule = page.locator("article.claim p.rule").first
     assert not rule.is_visible()
     page.emulate_media(media="print")
