@@ -43,6 +43,7 @@
     const on = (name) => controls.elements[name].checked;
 
     function draw() {
+      if (drawing.clientWidth < 100) return; // not laid out yet: the observer below calls again
       const chosen = selects.map((s) => s.value);
       const signs = { circle: "●", square: "■", triangle: "▲", diamond: "◆" };
       chosen_text.replaceChildren(chosen.join(", "), ...models.filter(on).map((m) => {
@@ -126,10 +127,10 @@
     }
     controls.addEventListener("input", (event) => {
       say();
-      event.target === picker ? draw_run(picked()) : draw();
+      event.target === picker ? draw_run?.(picked()) : draw();
     });
     controls.addEventListener("submit", (event) => event.preventDefault());
-    new ResizeObserver(() => svg && svg.getAttribute("width") != drawing.clientWidth && draw()).observe(drawing);
+    new ResizeObserver(() => svg?.getAttribute("width") != drawing.clientWidth && draw()).observe(drawing);
     say();
     draw();
   }
