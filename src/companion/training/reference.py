@@ -19,8 +19,12 @@ def outputs(
     p: int,
     gates: int,
     last: bool = False,
+    states: list[Tensor] | None = None,
 ) -> Float[Tensor, "k B T p"]:
-    """What k students answer to B sequences each, at every step or at the last alone."""
+    """What k students answer to B sequences each, at every step or at the last alone.
+
+    The states h of each step, shape (k, B, n), are added to ``states``.
+    """
     n = (theta.shape[1] - p) // gates
     part = parameters(theta, n, p)
     W_t, F_t, C_t = part["W"].mT, part["F"].mT, part["C"].mT
@@ -36,6 +40,8 @@ def outputs(
             i, f, g, o = z.chunk(4, dim=-1)
             cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
             h = torch.sigmoid(o) * torch.tanh(cell)
+        if states is not None:
+            states.append(h)
         if not last or t == len(steps) - 1:
             y.append(torch.baddbmm(c, h, C_t))
     return torch.stack(y, 2)
@@ -47,9 +53,10 @@ def losses(
     y: Float[Tensor, "k B S p"],
     gates: int,
     kind: Loss = "mean-square",
+    states: list[Tensor] | None = None,
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
     """Each student's mean loss, and what it is judged by: that, or the share of wrong answers."""
-    estimate = outputs(theta, x, y.shape[-1], gates, kind == "cross-entropy")
+    estimate = outputs(theta, x, y.shape[-1], gates, kind == "cross-entropy", states)
     if kind == "mean-square":
         loss = (estimate - y).square().mean((1, 2, 3))
         return loss, loss
