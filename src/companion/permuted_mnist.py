@@ -142,7 +142,10 @@ def epochs(fit: Fit, seed: int) -> pa.Table:
 
 
 def gradients(fit: Fit, data: Sequences, seed: int) -> pa.Table:
-    """`gradient_norms` of each student as it started and where it stopped, one row a step."""
+    """`gradient_norms` of each student as it started and where it stopped, one row a step.
+
+    As logarithms: through 784 steps a norm can fall below what a float32 holds.
+    """
     import pyarrow as pa
 
     from companion.training import initial_theta
@@ -153,7 +156,8 @@ def gradients(fit: Fit, data: Sequences, seed: int) -> pa.Table:
             ("start", initial_theta(student, m, p)),
             ("stop", fit.history[k][best]),
         ):
-            norms = gradient_norms(theta, data).astype(np.float32)
+            with np.errstate(divide="ignore"):  # of a gradient that is exactly 0
+                norms = np.log10(gradient_norms(theta, data)).astype(np.float32)
             same = {
                 "student": k,
                 "model": student.model,
@@ -163,6 +167,6 @@ def gradients(fit: Fit, data: Sequences, seed: int) -> pa.Table:
                 "when": when,
             }
             columns = {name: pa.repeat(value, len(norms)) for name, value in same.items()}
-            columns |= {"step": pa.array(np.arange(len(norms))), "norm": pa.array(norms)}
+            columns |= {"step": pa.array(np.arange(len(norms))), "log10_norm": pa.array(norms)}
             tables.append(pa.table(columns))
     return pa.concat_tables(tables)
