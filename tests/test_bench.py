@@ -55,6 +55,10 @@ def test_memory_is_that_of_a_process_of_its_own() -> None:
     assert few < here - 512
     assert 224 < many - few < 320
 
+    digits = np.zeros((4, 5, 1), dtype=np.float32), np.eye(4, 10, dtype=np.float32)
+    for model in ("rnn", "lstm"):
+        bench.mnist_update(model, 3, *digits)()
+
 
 def test_the_table_names_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     row = bench.Row("solve", "n = 8", 0.5, "numpy", 2.0)

@@ -235,6 +235,7 @@ def test_accuracy_is_the_test_sets_where_validation_was_best(copy: Path) -> None
     import pyarrow.parquet as pq
 
     claim, folder = BY_ID["F4-contractive-16"], copy / "book/results/mnist"
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     rows = [
         {"model": model, "hidden_units": 16, "learning_rate": 1e-3, "fit_seed": seed,

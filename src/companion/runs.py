@@ -2,7 +2,8 @@
 
 A notebook writes files into the folder that the environment variable ``COMPANION_RESULTS`` names.
 Files that it reads, such as published results, are declared in its header as ``companion: {data:
-[book/results/NAME.json]}``; they are part of its key.
+[book/results/NAME.json]}``; they are part of its key. One that needs the digits says
+``companion: {downloads: [mnist]}``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import jupytext
 import nbformat
 from filelock import FileLock
 
-from companion import provenance
+from companion import digits, provenance
 from companion.files import write_whole
 from companion.parameters import Parameter, Value, parse_parameters
 from companion.provenance import Refused
@@ -51,6 +52,7 @@ class Page:
     text: str
     parts: Mapping[str, str]
     parameters: tuple[Parameter, ...]
+    downloads: tuple[str, ...] = ()
 
     def notebook(self) -> Any:
         """A fresh notebook, without outputs, with cell ids that stay when other cells change."""
@@ -153,13 +155,23 @@ def read_page(name: str, data: bytes, root: Path) -> Page:
         if not (isinstance(declared, dict) and isinstance(declared.get("data", []), list)):
             raise Refused("its header's `companion` is not `{data: [FILE, …]}`.")
         files = tuple(map(str, declared.get("data", ())))
+        downloads = tuple(declared.get("downloads", ()))
+        if not set(downloads) <= {"mnist"}:
+            raise Refused(f"its header asks to download {downloads}; allowed: mnist.")
         for file in files:
             if not (root / file).resolve().is_relative_to(root) or not (root / file).is_file():
                 raise Refused(f"its header names the data file {file!r}; no such file in {root}.")
         parts = provenance.notebook_parts(text, "\n".join(python), root, files)
     except (Refused, SyntaxError) as error:
         raise Refused(f"notebooks/{name}.md: {error}") from error
-    return Page(name, text, parts, parameters)
+    return Page(name, text, parts, parameters, downloads)
+
+
+def lacking(page: Page, root: Path) -> str | None:
+    """What the page needs that is not in the checkout and not part of it, or None."""
+    if "mnist" in page.downloads and digits.missing(digits.cache(root)):
+        return "MNIST is not here; `companion data mnist` gets it"
+    return None
 
 
 def _execute(nb: Any, root: Path, results: Path, scratch: Path, label: str) -> Failed | None:

@@ -51,27 +51,40 @@ inlined: Callable[..., Any] = njit(inline="always")
 VECTORS = types.CPointer(types.float32)
 
 
-def _relu_cell(n: int, m: int, p: int, S: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def relu_cell(
+    n: int, m: int, p: int, S: int, shared: bool = False
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The two steps of an RNN; backward takes ``terms`` rows of d from ``first`` to the row above.
+
+    With ``shared``, Θ is one student's, and the lanes are sequences.
+    """
     w, U, D = n + m + 1, n + m, n + p
-    state_step = contraction(n, S, a=(w, 1), b=(U, 1), out=(1, U), initial=(w, 0), relu=True)
-    delta_step = contraction(n, S, a=(1, w), b=(D, 1), out=(1, D), where_positive=(1, U))
+    of_theta: dict[str, Any] = {"b": (U, 1), "out": (1, U), "initial": (w, 0), "shared": shared}
+    state_step = contraction(n, S, a=(w, 1), relu=True, **of_theta)
+    delta_step = contraction(
+        n, S, a=(1, w), b=(D, 1), out=(1, D), where_positive=(1, U), shared=shared
+    )
 
     @inlined
     def forward(theta, u, cells, q):
         state_step(u, (q + 1) * S * U, theta, 0, u, q * S * U, theta, U, U)
 
     @inlined
-    def backward(theta, u, cells, q, d, row):
-        delta_step(d, (row - 1) * S * D, theta, 0, d, row * S * D, u, q * S * U, D)
+    def backward(theta, u, cells, q, d, row, first, terms):
+        below, above = (row - 1) * S * D, row * S * D + first
+        delta_step(d, below, theta, first * w, d, above, u, q * S * U, terms)
 
     return forward, backward
 
 
-def _lstm_cell(n: int, m: int, p: int, S: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def lstm_cell(
+    n: int, m: int, p: int, S: int, shared: bool = False
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Cells: S rows [∂h, ∂c] of scratch, then by q and s rows [i, f, g, o, c, tanh c] of q − 1."""
     w, U, D, V = n + m + 1, n + m, 4 * n + p, 6 * n
-    gate_step = contraction(4 * n, S, a=(w, 1), b=(U, 1), out=(1, V), initial=(w, 0))
-    carry_step = contraction(n, S, a=(1, w), b=(D, 1), out=(1, 2 * n))
+    of_theta: dict[str, Any] = {"b": (U, 1), "out": (1, V), "initial": (w, 0), "shared": shared}
+    gate_step = contraction(4 * n, S, a=(w, 1), **of_theta)
+    carry_step = contraction(n, S, a=(1, w), b=(D, 1), out=(1, 2 * n), shared=shared)
 
     @inlined
     def forward(theta, u, cells, q):
@@ -93,8 +106,8 @@ def _lstm_cell(n: int, m: int, p: int, S: int) -> tuple[Callable[..., Any], Call
                 store(u, ((q + 1) * S + s) * U + k, mul(o, tanh_c))
 
     @inlined
-    def backward(theta, u, cells, q, d, row):
-        carry_step(cells, 0, theta, 0, d, row * S * D, theta, 0, D)
+    def backward(theta, u, cells, q, d, row, first, terms):
+        carry_step(cells, 0, theta, first * w, d, row * S * D + first, theta, 0, terms)
         for s in range(S):
             for k in range(n):
                 at, out = S * 2 * n + (q * S + s) * V + k, ((row - 1) * S + s) * D + k
@@ -120,7 +133,7 @@ def _lstm_cell(n: int, m: int, p: int, S: int) -> tuple[Callable[..., Any], Call
 def kernel(gates: int, n: int, m: int, p: int, S: int) -> int:
     """Address of the compiled passes of one model and size, in which the sizes are constants."""
     rows, w, U, D = gates * n, n + m + 1, n + m, gates * n + p
-    cell_forward, cell_backward = (_lstm_cell if gates == 4 else _relu_cell)(n, m, p, S)
+    cell_forward, cell_backward = (lstm_cell if gates == 4 else relu_cell)(n, m, p, S)
     readout = contraction(p, S, a=(w, 1), b=(U, 1), out=(1, D), initial=(w, 0))
     by_state = contraction(D, n, a=(1, D), b=(1, U), out=(w, 1), initial=(w, 1))
     by_input = contraction(rows, m, a=(1, D), b=(1, U), out=(w, 1), initial=(w, 1))
@@ -173,7 +186,7 @@ def kernel(gates: int, n: int, m: int, p: int, S: int) -> int:
             store(loss, 0, add(load(loss, 0), chunk_loss))
             if backwards:
                 for row in range(count, int(first == 0), -1):
-                    cell_backward(theta, u, cells, first + row - 1, d, row)
+                    cell_backward(theta, u, cells, first + row - 1, d, row, 0, D)
                 by_state(g, 0, d, S * D, u, first * S * U, g, 0, count * S)
                 by_input(g, n, d, S * D, u, first * S * U + n, g, n, count * S)
                 by_one(g, U, d, S * D, u, 0, g, U, count * S)
@@ -353,7 +366,7 @@ def evaluate(passes, S, theta, data, scratch):
     return total
 
 
-def _aligned(vectors: int) -> Float[Array, "vectors lanes"]:
+def aligned(vectors: int) -> Float[Array, "vectors lanes"]:
     """Zeros that start at a multiple of 64 bytes, so that no vector lies across two cache lines."""
     store_ = np.zeros((vectors + 1) * LANES, dtype=np.float32)
     first = -store_.ctypes.data // 4 % LANES
@@ -375,7 +388,7 @@ class Cpu:
         if key not in self.packed:
             arrays = []
             for a in (data.x, data.y):
-                lanes_last = _aligned(a[0].size)
+                lanes_last = aligned(a[0].size)
                 for lane, realisation in enumerate(realisations):
                     lanes_last[:, lane] = a[realisation].ravel()
                 arrays.append(lanes_last)
@@ -388,10 +401,10 @@ class Cpu:
         (G, n, m, p), T = self.group.sizes, data.x.shape[2]
         cells = S * (2 * n + (T + 1) * 6 * n) if G == 4 else 1
         vectors = ((T + 1) * S * (n + m), (CHUNK + 1) * S * (G * n + p), cells)
-        return kernel(G, n, m, p, S), S, tuple(_aligned(v) for v in vectors)
+        return kernel(G, n, m, p, S), S, tuple(aligned(v) for v in vectors)
 
     def _to_lanes(self, a: Float[Array, "k rows columns"]) -> Float[Array, "vectors lanes"]:
-        out = _aligned(a[0].size)
+        out = aligned(a[0].size)
         out[:] = a.reshape(len(a), -1)[self.lanes].T
         return out
 
@@ -430,7 +443,7 @@ class Cpu:
                 diverged,
                 np.ascontiguousarray(batches[made:], dtype=np.int64),
                 (*self._pack(self.group.train), self.group.train.x.shape[2]),
-                (*scratch, _aligned(rows * w), _aligned(3 * n * n)),
+                (*scratch, aligned(rows * w), aligned(3 * n * n)),
                 (n, p, w, rows),
                 settings,
                 (state.update + made, rates, alphas[made:], epsilons[made:], losses[made:]),

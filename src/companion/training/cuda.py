@@ -19,12 +19,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import triton
 import triton.language as tl
-from jaxtyping import Float
 
-from companion.training.reference import Reference, Tensor, project
+from companion.training.reference import NewtonSchulz, Tensor
 from companion.training.students import Group
 
 ROWS = 16  # sequences of a program: the least that a matrix product takes
@@ -122,18 +120,11 @@ def passes(
     tl.store(losses + program, tl.sum(tl.sum(loss, 1), 0))
 
 
-class Cuda(Reference):
+class Cuda(NewtonSchulz):
     """The reference engine with its gradients by `passes`, and Newton-Schulz on all at once."""
 
     def __init__(self, group: Group, device: str = "cuda") -> None:
-        super().__init__(group, torch.float32, device)
-        models, n = [s.model for s in group.students], group.sizes[1]
-        sizes = torch.tensor([s.hidden_units for s in group.students])
-        # 1 on the diagonal of real units, 0 on that of padding, which Newton-Schulz keeps at 0
-        self.units = torch.diag_embed((torch.arange(n) < sizes[:, None]).float()).to(device)
-        self.constrained = torch.tensor([m in ("urnn", "contractive") for m in models]).to(device)
-        fast = group.options.projection != "svd"
-        self.newton_schulz = torch.tensor([fast and m == "urnn" for m in models]).to(device)
+        super().__init__(group, device)
 
     def _passes(self, theta: Tensor, x: Tensor, y: Tensor, backward: bool) -> tuple[Tensor, Tensor]:
         (k, B, T, m), p = x.shape, y.shape[-1]
@@ -158,29 +149,8 @@ class Cuda(Reference):
             return super().gradient(theta, x, y)
         return self._passes(theta, x, y, backward=True)
 
-    def loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def error(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Losses in one launch."""
         if self.group.sizes[0] == 4:
-            return super().loss(theta, x, y)
+            return super().error(theta, x, y)
         return self._passes(theta, x, y, backward=False)[0]
-
-    def projected(
-        self, theta: Float[Tensor, "k rows columns"], n: int
-    ) -> Float[Tensor, "k rows columns"]:
-        """X ← X (3 I − XᵀX)/2 for every urnn at once, where it converges; else the SVD."""
-        outside = self.constrained
-        if self.newton_schulz.any():
-            theta = theta.clone()
-            X = theta[:, :n, :n]
-            for _ in range(5):
-                gram = X.mT @ X
-                error = (gram - self.units).abs().amax((1, 2))
-                X = 1.5 * X - 0.5 * X @ gram
-            # from an error of 1e-4 the last step went below rounding
-            done = self.newton_schulz & (error < 1e-4)
-            theta[:, :n, :n] = torch.where(done[:, None, None], X, theta[:, :n, :n])
-            outside = outside & ~done
-        for i in outside.nonzero()[:, 0].tolist():
-            student = self.group.students[i]
-            theta[i : i + 1] = project(theta[i : i + 1], student.model, student.hidden_units)
-        return theta

@@ -40,6 +40,7 @@ _HOST = _features()
 # `llvm.fma` without the instruction is a slow library call, so multiply and add there. Other
 # architectures have it always and do not list it.
 HAS_FMA = _HOST.get("fma", not llvm.get_process_triple().startswith(("x86_64", "i686")))
+UNROLLED = 32  # blocks of a product that are written out; more are looped over
 REGISTERS = 32 if _HOST.get("avx512f") else 8  # in vectors of 16 lanes
 
 
@@ -242,11 +243,17 @@ def tiling(rows: int, columns: int) -> tuple[int, int]:
     return min(fits, key=lambda tile: (loads(tile), tile[0] * tile[1]))
 
 
-def _blocks(total: int, size: int) -> list[range]:
-    """``range(total)`` cut into the fewest blocks of at most ``size``, as equal as can be."""
+def _blocks(total: int, size: int, unroll: bool) -> list[tuple[int, int, int]]:
+    """``range(total)`` cut into the fewest blocks of at most ``size``, as equal as can be.
+
+    As (start, length, how many of that length follow each other from there), unrolled if asked.
+    """
     count = -(-total // size)
-    ends = [total * k // count for k in range(count + 1)]
-    return [range(i, j) for i, j in itertools.pairwise(ends)]
+    length, longer = divmod(total, count)
+    kinds = [(0, length + 1, longer), (longer * (length + 1), length, count - longer)]
+    if unroll:
+        kinds = [(start + i * n, n, 1) for start, n, count in kinds for i in range(count)]
+    return [kind for kind in kinds if kind[2]]
 
 
 def contraction(
@@ -259,6 +266,7 @@ def contraction(
     initial: tuple[int, int] | None = None,
     where_positive: tuple[int, int] | None = None,
     relu: bool = False,
+    shared: bool = False,
 ) -> Callable[..., Any]:
     """A numba function for out[r, c] = finish(initial[r, c] + Σ_j a[r, j] b[c, j]), lane by lane.
 
@@ -270,6 +278,7 @@ def contraction(
         ``where_positive`` keeps a sum where another array is positive and puts 0 elsewhere, as the
         derivative of ReLU does.
     relu : apply max(0, ·) to the sums.
+    shared : a and ``initial`` are in arrays of single numbers, each the same in all lanes.
 
     Returns
     -------
@@ -277,33 +286,49 @@ def contraction(
     at; ``extra`` is what ``initial`` or ``where_positive`` refers to; j = 0 … terms − 1.
     """
     tile_rows, tile_columns = tiling(rows, columns)
+    unroll = -(-rows // tile_rows) * -(-columns // tile_columns) <= UNROLLED
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def at(k: int, *terms: tuple[int, Any]) -> Any:
+        size = args[8].type
+
+        def at(k: int, *terms: tuple[int, Any], one: bool = False) -> Any:
             """Pointer into the k-th array, at its offset plus the sum of stride × index."""
             index = args[2 * k + 1]
             for stride, i in terms:
-                i = ir.Constant(index.type, i) if isinstance(i, int) else i
-                index = builder.add(index, builder.mul(i, ir.Constant(index.type, stride)))
-            return _pointer(context, builder, signature.args[2 * k], args[2 * k], index)
+                index = builder.add(index, builder.mul(i, size(stride)))
+            kind, array = signature.args[2 * k], args[2 * k]
+            if one:
+                return builder.gep(_data(context, builder, kind, array), [index])
+            return _pointer(context, builder, kind, array, index)
+
+        def read(k: int, *terms: tuple[int, Any]) -> Any:
+            if not shared:
+                return _load(builder, at(k, *terms))
+            number = builder.load(at(k, *terms, one=True))
+            vector = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), number, size(0))
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+            return builder.shuffle_vector(vector, vector, mask)
 
         sums = [
             [cgutils.alloca_once(builder, VECTOR) for _ in range(tile_columns)]
             for _ in range(tile_rows)
         ]
-        for R, Cs in itertools.product(_blocks(rows, tile_rows), _blocks(columns, tile_columns)):
-            cells = [(i, j, r, c) for i, r in enumerate(R) for j, c in enumerate(Cs)]
-            for i, j, r, c in cells:
-                start = (
-                    _load(builder, at(3, (initial[0], r), (initial[1], c)))
-                    if initial
-                    else constant(0)
-                )
+
+        def tile(R: list[Any], C: list[Any]) -> None:
+            cells = [(i, j, r, c) for i, r in enumerate(R) for j, c in enumerate(C)]
+            if initial and initial[1] == 0:
+                column = [read(3, (initial[0], r)) for r in R]
+                starts = [column[i] for i, *_ in cells]
+            elif initial:
+                starts = [read(3, (initial[0], r), (initial[1], c)) for _, _, r, c in cells]
+            else:
+                starts = [constant(0)] * len(cells)
+            for (i, j, *_), start in zip(cells, starts, strict=True):
                 builder.store(start, sums[i][j])
             with cgutils.for_range(builder, args[8]) as loop:
                 t = loop.index
-                left = [_load(builder, at(1, (a[0], r), (a[1], t))) for r in R]
-                right = [_load(builder, at(2, (b[0], c), (b[1], t))) for c in Cs] if b else []
+                left = [read(1, (a[0], r), (a[1], t)) for r in R]
+                right = [_load(builder, at(2, (b[0], c), (b[1], t))) for c in C] if b else []
                 for i, j, _, _ in cells:
                     held = builder.load(sums[i][j])
                     held = (
@@ -318,6 +343,20 @@ def contraction(
                     gate = _load(builder, at(3, (where_positive[0], r), (where_positive[1], c)))
                     value = _where_positive(builder, gate, value)
                 _store(builder, value, at(0, (out[0], r), (out[1], c)))
+
+        for (r, height, down), (c, width, across) in itertools.product(
+            _blocks(rows, tile_rows, unroll), _blocks(columns, tile_columns, unroll)
+        ):
+            with (
+                cgutils.for_range(builder, size(down)) as over_rows,
+                cgutils.for_range(builder, size(across)) as over_columns,
+            ):
+                top = builder.add(builder.mul(over_rows.index, size(height)), size(r))
+                left_end = builder.add(builder.mul(over_columns.index, size(width)), size(c))
+                tile(
+                    [builder.add(top, size(i)) for i in range(height)],
+                    [builder.add(left_end, size(j)) for j in range(width)],
+                )
         return context.get_dummy_value()
 
     def typed(

@@ -22,6 +22,7 @@ from companion.files import whole
 from companion.training.students import (
     Engine,
     Group,
+    Loss,
     Options,
     Sequences,
     State,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 Backend = Literal["auto", "reference", "cpu", "cuda"]
+Outcome = tuple[State, dict[str, Array]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +50,13 @@ class Fit:
     theta : the last Θ of each student (see `companion.training.students`); of one that diverged,
         the last before.
     updates : the numbers of updates after which there is a record.
-    train_loss : mean squared error over the batches since the record before.
-    r2 : for each held-out set, R² = 1 − MSE/mean(y²).
+    train_loss : mean loss over the batches since the record before.
+    score : for each held-out set, R² = 1 − MSE/mean(y²), also `r2`; or with cross-entropy the share
+        of right answers, also `accuracy`.
     diverged : the update that could not be made because its loss or gradient was not finite, or −1.
     where : for those that diverged, where the first inf or NaN arose; otherwise "".
     backend : which computed it. seconds : wall time of this call, less when it was resumed.
+    history : Θ of each student at each record, where it was asked for.
     """
 
     students: tuple[Student, ...]
@@ -60,18 +64,39 @@ class Fit:
     theta: tuple[Float[Array, "rows columns"], ...] = field(repr=False)
     updates: Int[Array, " records"] = field(repr=False)
     train_loss: Float[Array, "students records"] = field(repr=False)
-    r2: dict[str, Float[Array, "students records"]] = field(repr=False)
+    score: dict[str, Float[Array, "students records"]] = field(repr=False)
     diverged: Int[Array, " students"] = field(repr=False)
     where: tuple[str, ...] = field(repr=False)
     backend: str
     seconds: float
+    history: tuple[Float[Array, "records rows columns"], ...] = field(default=(), repr=False)
+
+    @property
+    def judged_by(self) -> str:
+        """What `score` is: "r2" or "accuracy"."""
+        return "accuracy" if self.options.loss == "cross-entropy" else "r2"
+
+    @property
+    def r2(self) -> dict[str, Float[Array, "students records"]]:
+        """R² on each held-out set, of students trained on the mean square."""
+        return self._score("r2")
+
+    @property
+    def accuracy(self) -> dict[str, Float[Array, "students records"]]:
+        """Share of right answers on each held-out set, of students trained on cross-entropy."""
+        return self._score("accuracy")
+
+    def _score(self, name: str) -> dict[str, Float[Array, "students records"]]:
+        if name != self.judged_by:
+            raise AttributeError(f"this fit has no {name}; it has {self.judged_by}.")
+        return self.score
 
     def table(self) -> pyarrow.Table:
         """One row for each student, record and held-out set; columns say what they hold."""
         import pyarrow as pa
 
         K, R = self.train_loss.shape
-        names = list(self.r2)
+        names, judged_by = list(self.score), self.judged_by
         per_student: dict[str, Any] = {
             key: [asdict(s)[key] for s in self.students]
             for key in COLUMNS
@@ -85,12 +110,14 @@ class Fit:
         columns["update"] = np.tile(np.repeat(self.updates, len(names)), K)
         columns["train_loss"] = np.repeat(self.train_loss.ravel(), len(names))
         columns["held_out"] = np.tile(np.array(names), K * R)
-        r2 = np.stack([self.r2[name] for name in names], -1)
-        columns["r2"], columns["r2_best"] = r2.ravel(), np.fmax.accumulate(r2, axis=1).ravel()
-        arrays = [pa.array(columns[key]) for key in COLUMNS]
+        score = np.stack([self.score[name] for name in names], -1)
+        columns[judged_by] = score.ravel()
+        columns[f"{judged_by}_best"] = np.fmax.accumulate(score, axis=1).ravel()
+        described = {key: text for key, text in COLUMNS.items() if key in columns}
+        arrays = [pa.array(columns[key]) for key in described]
         fields = [
             pa.field(key, a.type, metadata={"description": text})
-            for a, (key, text) in zip(arrays, COLUMNS.items(), strict=True)
+            for a, (key, text) in zip(arrays, described.items(), strict=True)
         ]
         return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
@@ -104,10 +131,13 @@ COLUMNS = {
     "initialisation": "of the recurrent matrix",
     "seed": "of the initial weights",
     "update": "number of updates made when this was recorded",
-    "train_loss": "mean squared error on the batches since the record before, units of y squared",
-    "held_out": "which held-out set r2 is measured on",
+    "train_loss": "mean loss on the batches since the record before: mean squared error, in units "
+    "of y squared, or cross-entropy, in nats",
+    "held_out": "which held-out set r2 or accuracy is measured on",
     "r2": "1 - mean squared error / mean(y^2), not centred, no unit",
     "r2_best": "the best r2 of this and the records before, chosen on the held-out set itself",
+    "accuracy": "share of right answers, no unit",
+    "accuracy_best": "the best accuracy of this and the records before, chosen on the held-out set",
     "diverged": "update whose gradient was not finite, where the student was frozen; -1: none",
     "where": "where its first inf or NaN arose; empty: none",
 }
@@ -124,8 +154,12 @@ def _backend(name: Backend) -> str:
     return "cuda" if torch.cuda.is_available() and has_triton else "cpu"
 
 
-def _engines(backend: str, dtype: str) -> tuple[Callable[[Group], Engine], int]:
+def _engines(backend: str, dtype: str, loss: Loss) -> tuple[Callable[[Group], Engine], int]:
     """The constructor of a back end's engines, and how many students one of them takes."""
+    if backend == "cpu" and loss == "cross-entropy":
+        from companion.training.batch import Batch
+
+        return Batch, 1
     if backend == "cpu":
         from companion.training.cpu import Cpu
         from companion.training.lanes import LANES
@@ -134,6 +168,10 @@ def _engines(backend: str, dtype: str) -> tuple[Callable[[Group], Engine], int]:
         return lambda group: Cpu(group, packed), LANES
     import torch
 
+    if backend == "cuda" and loss == "cross-entropy":
+        from companion.training.batch_cuda import BatchCuda
+
+        return BatchCuda, 4096
     if backend == "cuda":
         from companion.training.cuda import Cuda
 
@@ -186,24 +224,34 @@ def processors() -> int:
 def _refuse_bad(
     students: Sequence[Student],
     train: Sequences,
+    loss: Loss,
     held_out: Mapping[str, Sequences],
     updates: int,
     batches: Array,
     thetas: Sequence[Array],
     record_every: int | None,
 ) -> None:
-    R, S, _, m = train.x.shape
+    R, S, T, m = train.x.shape
     p = train.y.shape[-1]
+    last = loss == "cross-entropy"
+    if train.y.shape[2] != (1 if last else T) or (last and not train.one_hot):
+        raise ValueError(
+            f"y of train has shape {train.y.shape}; loss = {loss!r} needs "
+            + ("a single 1 among zeros, for the last step" if last else f"all {T} steps")
+            + "."
+        )
     if not students or updates < 0 or (record_every is not None and record_every < 1):
         raise ValueError(
             f"{len(students)} students, updates = {updates}, record_every = {record_every}; there "
             "must be at least 1, 0 and 1."
         )
     for name, data in held_out.items():
-        if (data.x.shape[0], data.x.shape[-1], data.y.shape[-1]) != (R, m, p):
+        steps = 1 if last else data.x.shape[2]
+        if (data.x.shape[0], data.x.shape[-1], *data.y.shape[2:]) != (R, m, steps, p):
             raise ValueError(
                 f"held_out[{name!r}] has x of shape {data.x.shape} and y of shape {data.y.shape}; "
-                f"as in train, there must be {R} realisations, {m} inputs and {p} outputs."
+                f"as in train, there must be {R} realisations, {m} inputs and {p} outputs at "
+                f"{'the last step' if last else 'every step'}."
             )
     if (
         batches.dtype.kind not in "iu"
@@ -244,9 +292,10 @@ def fit(
     dtype: str = "float32",
     threads: int | None = None,
     checkpoint: Path | str | None = None,
+    keep_history: bool = False,
     progress: bool = False,
 ) -> Fit:
-    """Train independent students, each on its realisation of the data, on the mean squared error.
+    """Train independent students, each on its realisation of the data.
 
     Parameters
     ----------
@@ -254,8 +303,8 @@ def fit(
     train : the training sequences of every realisation.
     updates, batch : number of updates, and of sequences in each.
     options : what the students share; by default Keras' Adam without clipping or output bias.
-    held_out : named sets that R² is recorded on, such as "validation" and "test". Nothing is chosen
-        by them here.
+    held_out : named sets that R² or accuracy is recorded on, such as "validation" and "test".
+        Nothing is chosen by them here.
     initial : Θ of each student (`assemble`, `initial_theta`); drawn from its seed by default.
     batches : the sequences of each update, the same for all students, whose data differ anyway;
         drawn from ``seed`` by default: each pass in a new order, a remainder left out.
@@ -265,7 +314,9 @@ def fit(
     dtype : "float32", or with the reference "float64".
     threads : of the CPU back end; by default one for each processor this process may use.
     checkpoint : a folder. At each record, each group of students is saved there, and a later call
-        with the same arguments goes on from there, to a result equal bit for bit.
+        with the same arguments, or with more updates, goes on from there, to a result equal bit for
+        bit.
+    keep_history : whether to return Θ of every record.
     progress : whether to show a progress bar.
 
     Raises
@@ -300,28 +351,30 @@ def fit(
         np.asarray(initial_theta(s, m, p) if initial is None else initial[i], dtype=dtype)
         for i, s in enumerate(students)
     ]
-    _refuse_bad(students, train, held_out, updates, batches, thetas, record_every)
+    _refuse_bad(students, train, options.loss, held_out, updates, batches, thetas, record_every)
 
     record_every = record_every or max(1, train.x.shape[1] // batches.shape[1])
     records = np.unique([*range(record_every, updates + 1, record_every), updates])
-    engine_of, width = _engines(backend_name, dtype)
+    engine_of, width = _engines(backend_name, dtype, options.loss)
     folder = None if checkpoint is None else Path(checkpoint)
     data_digest = ""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         data_digest = _digest(train.x, train.y, *(a for d in held_out.values() for a in (d.x, d.y)))
-    power = {name: data.power for name, data in held_out.items()}
+    share = options.loss == "cross-entropy"  # an error is a share already
+    R = len(train.x)
+    power = {name: np.ones(R) if share else data.power for name, data in held_out.items()}
     bar = tqdm(total=updates * len(students), unit="update", disable=not progress, unit_scale=True)
     lock, stop = threading.Lock(), threading.Event()
 
-    def run(members: list[int]) -> tuple[State, Array, dict[str, Array]]:
+    def run(members: list[int]) -> Outcome:
         try:
             return run_group(members)
         except BaseException:
             stop.set()  # the other groups end at their next record, saved
             raise
 
-    def run_group(members: list[int]) -> tuple[State, Array, dict[str, Array]]:
+    def run_group(members: list[int]) -> Outcome:
         group = Group(tuple(students[i] for i in members), options, train)
         n = group.sizes[1]
         inside = [places(s, n, m, p) for s in group.students]
@@ -329,37 +382,49 @@ def fit(
         for j, i in enumerate(members):
             theta[j][inside[j]] = thetas[i]
         state = State(theta, theta * 0, theta * 0, np.full(len(members), -1))
-        loss = np.full((len(members), len(records)), np.nan)
-        r2 = {name: loss.copy() for name in held_out}
-        path, done = None, 0
+        path = None
+        # by record: the loss, the score on each held-out set and, if kept, Θ
+        made: dict[str, Array] = {"loss": np.full((len(members), len(records)), np.nan)}
+        made |= {f"score {name}": made["loss"].copy() for name in held_out}
+        if keep_history:
+            made["history"] = np.zeros((*made["loss"].shape, *theta.shape[1:]), dtype=dtype)
+        done = 0
         if folder is not None:
-            what = (group.students, options, backend_name, list(held_out), records, batches, theta)
-            path = folder / f"{_digest(data_digest, *what)}.npz"
+            first = records[0]
+            what = (group.students, options, backend_name, list(made), first, batches[:first])
+            path = folder / f"{_digest(data_digest, *what, theta)}.npz"
         if path is not None and path.exists():
             with np.load(path, allow_pickle=False) as saved:
-                names = ("theta", "mean", "square", "diverged")
-                state = State(**{name: saved[name] for name in names}, update=int(saved["update"]))
-                loss, r2 = saved["loss"], {name: saved[f"r2 {name}"] for name in held_out}
-            done = int(np.searchsorted(records, state.update, side="right"))
+                update, count = int(saved["update"]), len(saved["records"])
+                same = saved["batches"] == _digest(batches[:update])
+                if same and np.array_equal(saved["records"], records[:count]):
+                    names = ("theta", "mean", "square", "diverged")
+                    state = State(**{name: saved[name] for name in names}, update=update)
+                    done = count
+                    for name, values in made.items():
+                        values[:, :done] = saved[name]
             with lock:
                 bar.update(state.update * len(members))
         engine = engine_of(group)
         for column, last in list(enumerate(records))[done:]:
             if stop.is_set():
                 break
-            if made := int(last) - state.update:
+            if count := int(last) - state.update:
                 state, losses = engine.advance(state, batches[state.update : last])
-                loss[:, column] = losses.mean(1)
+                made["loss"][:, column] = losses.mean(1)
             for name, data in held_out.items():
                 error = engine.evaluate(state.theta, data)
-                r2[name][:, column] = 1 - error / power[name][group.data]
+                made[f"score {name}"][:, column] = 1 - error / power[name][group.data]
+            if keep_history:
+                made["history"][:, column] = state.theta
             if path is not None:
-                arrays = {f"r2 {name}": values for name, values in r2.items()}
+                so_far = {name: values[:, : column + 1] for name, values in made.items()}
+                so_far |= {"records": records[: column + 1], **vars(state)}
                 with whole(path) as temporary, temporary.open("wb") as file:
-                    np.savez(file, allow_pickle=False, loss=loss, **arrays, **vars(state))
+                    np.savez(file, allow_pickle=False, batches=_digest(batches[:last]), **so_far)
             with lock:
-                bar.update(made * len(members))
-        return state, loss, r2
+                bar.update(count * len(members))
+        return state, made
 
     groups = _groups(students, width, mixed=backend_name == "cuda")
     # the GPU and torch's own threads are shared already
@@ -374,21 +439,25 @@ def fit(
     K = len(students)
     final: list[Array] = [np.empty(0)] * K
     train_loss = np.empty((K, len(records)))
-    r2 = {name: np.empty((K, len(records))) for name in held_out}
+    score = {name: np.empty((K, len(records))) for name in held_out}
+    history: list[Array] = [np.empty(0)] * (K if keep_history else 0)
     diverged, where = np.empty(K, dtype=np.int64), [""] * K
-    for members, (state, loss, scores) in zip(groups, outcomes, strict=True):
-        train_loss[members], diverged[members] = loss, state.diverged
-        for name, values in scores.items():
-            r2[name][members] = values
+    for members, (state, made) in zip(groups, outcomes, strict=True):
+        train_loss[members], diverged[members] = made["loss"], state.diverged
+        for name, values in score.items():
+            values[members] = made[f"score {name}"]
         n = max(students[i].hidden_units for i in members)
-        for i, padded in zip(members, state.theta, strict=True):
-            final[i] = theta = padded[places(students[i], n, m, p)]
+        for j, i in enumerate(members):
+            inside = places(students[i], n, m, p)
+            final[i] = theta = state.theta[j][inside]
+            if keep_history:
+                history[i] = made["history"][j][:, *inside]
             if diverged[i] >= 0:
                 from companion.training.reference import first_non_finite
 
                 index, s = batches[diverged[i]], students[i]
                 where[i] = first_non_finite(
-                    theta, train.x[s.data, index], train.y[s.data, index], s.gates
+                    theta, train.x[s.data, index], train.y[s.data, index], s.gates, options.loss
                 )
     return Fit(
         tuple(students),
@@ -396,9 +465,10 @@ def fit(
         tuple(final),
         records,
         train_loss,
-        r2,
+        score,
         diverged,
         tuple(where),
         backend_name,
         time.perf_counter() - start,
+        tuple(history),
     )

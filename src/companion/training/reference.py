@@ -6,23 +6,33 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from companion.training.students import Group, Model, Sequences, State, parameters
+from companion.training.students import Group, Loss, Model, Sequences, State, parameters
 
 Array = np.ndarray
 Tensor = torch.Tensor
+EVALUATED = 128  # sequences at a time
 
 
 def outputs(
-    theta: Float[Tensor, "k rows columns"], x: Float[Tensor, "k B T m"], p: int, gates: int
+    theta: Float[Tensor, "k rows columns"],
+    x: Float[Tensor, "k B T m"],
+    p: int,
+    gates: int,
+    last: bool = False,
+    states: list[Tensor] | None = None,
 ) -> Float[Tensor, "k B T p"]:
-    """What k students answer to B sequences each."""
+    """What k students answer to B sequences each, at every step or at the last alone.
+
+    The states h of each step, shape (k, B, n), are added to ``states``.
+    """
     n = (theta.shape[1] - p) // gates
     part = parameters(theta, n, p)
     W_t, F_t, C_t = part["W"].mT, part["F"].mT, part["C"].mT
     b, c = part["b"][:, None], part["c"][:, None]
     h = cell = x.new_zeros(x.shape[0], x.shape[1], n)
     y = []
-    for x_t in x.unbind(2):  # backward through indexing, x[:, :, t], costs 16 times as much
+    steps = x.unbind(2)
+    for t, x_t in enumerate(steps):  # backward through indexing, x[:, :, t], costs 16 times as much
         z = torch.baddbmm(b, h, W_t) + x_t @ F_t
         if gates == 1:
             h = torch.relu(z)
@@ -30,19 +40,40 @@ def outputs(
             i, f, g, o = z.chunk(4, dim=-1)
             cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
             h = torch.sigmoid(o) * torch.tanh(cell)
-        y.append(torch.baddbmm(c, h, C_t))
+        if states is not None:
+            states.append(h)
+        if not last or t == len(steps) - 1:
+            y.append(torch.baddbmm(c, h, C_t))
     return torch.stack(y, 2)
+
+
+def losses(
+    theta: Float[Tensor, "k rows columns"],
+    x: Float[Tensor, "k B T m"],
+    y: Float[Tensor, "k B S p"],
+    gates: int,
+    kind: Loss = "mean-square",
+    states: list[Tensor] | None = None,
+) -> tuple[Float[Tensor, " k"], Float[Tensor, " k"]]:
+    """Each student's mean loss, and what it is judged by: that, or the share of wrong answers."""
+    estimate = outputs(theta, x, y.shape[-1], gates, kind == "cross-entropy", states)
+    if kind == "mean-square":
+        loss = (estimate - y).square().mean((1, 2, 3))
+        return loss, loss
+    loss = -(y * torch.log_softmax(estimate, -1)).sum(-1).mean((1, 2))
+    return loss, (estimate.argmax(-1) != y.argmax(-1)).to(loss.dtype).mean((1, 2))
 
 
 def gradients(
     theta: Float[Tensor, "k rows columns"],
     x: Float[Tensor, "k B T m"],
-    y: Float[Tensor, "k B T p"],
+    y: Float[Tensor, "k B S p"],
     gates: int,
+    kind: Loss = "mean-square",
 ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k rows columns"]]:
-    """Each student's mean squared error and its gradient in Θ (0 in the block that is always 0)."""
+    """Each student's mean loss and its gradient in Θ (0 in the block that is always 0)."""
     theta = theta.detach().requires_grad_()
-    loss = (outputs(theta, x, y.shape[-1], gates) - y).square().mean((1, 2, 3))
+    loss = losses(theta, x, y, gates, kind)[0]
     torch.autograd.backward(
         loss.sum()
     )  # students do not meet, so the gradient of the sum is each one's own
@@ -65,8 +96,9 @@ def project(
 def first_non_finite(
     theta: Float[Array, "rows columns"],
     x: Float[Array, "B T m"],
-    y: Float[Array, "B T p"],
+    y: Float[Array, "B S p"],
     gates: int,
+    kind: Loss = "mean-square",
 ) -> str:
     """Where the first inf or NaN of a student on a batch arises, in words, in float32."""
     at, x_, y_ = (torch.from_numpy(a.astype(np.float32))[None] for a in (theta, x, y))
@@ -75,7 +107,7 @@ def first_non_finite(
     if len(wrong):
         sequence, step = min(wrong.tolist(), key=lambda place: place[1])
         return f"output at step {step} of sequence {sequence} of the batch"
-    loss, gradient = gradients(at, x_, y_, gates)
+    loss, gradient = gradients(at, x_, y_, gates, kind)
     if not torch.isfinite(loss).all():
         return "loss"
     n = (theta.shape[0] - y.shape[-1]) // gates
@@ -107,13 +139,12 @@ class Reference:
 
     def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """What an engine with a faster gradient replaces."""
-        return gradients(theta, x, y, self.group.sizes[0])
+        return gradients(theta, x, y, self.group.sizes[0], self.group.options.loss)
 
-    def loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Mean squared errors alone."""
+    def error(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """Mean squared errors, or shares of wrong answers, alone."""
         with torch.no_grad():
-            estimate = outputs(theta, x, y.shape[-1], self.group.sizes[0])
-            return (estimate - y).square().mean((1, 2, 3))
+            return losses(theta, x, y, self.group.sizes[0], self.group.options.loss)[1]
 
     def advance(
         self, state: State, batches: Int[Array, "updates batch"]
@@ -165,10 +196,45 @@ class Reference:
     def evaluate(
         self, theta: Float[Array, "k rows columns"], held_out: Sequences
     ) -> Float[Array, " k"]:
-        """The mean squared error of each student, a hundred sequences at a time."""
+        """The error of each student, some hundred sequences at a time."""
         at, count = self._tensor(theta), held_out.x.shape[1]
         total = at.new_zeros(len(at))
-        for first in range(0, count, 100):
-            index = np.arange(first, min(first + 100, count))
-            total += self.loss(at, *self._batch(held_out, index)) * (len(index) / count)
+        for first in range(0, count, EVALUATED):
+            index = np.arange(first, min(first + EVALUATED, count))
+            total += self.error(at, *self._batch(held_out, index)) * (len(index) / count)
         return np.asarray(total.cpu().numpy())
+
+
+class NewtonSchulz(Reference):
+    """The reference engine with W made orthogonal by Newton and Schulz's steps, on all at once."""
+
+    def __init__(self, group: Group, device: str = "cpu") -> None:
+        super().__init__(group, torch.float32, device)
+        models, n = [s.model for s in group.students], group.sizes[1]
+        sizes = torch.tensor([s.hidden_units for s in group.students])
+        # 1 on the diagonal of real units, 0 on that of padding, which Newton-Schulz keeps at 0
+        self.units = torch.diag_embed((torch.arange(n) < sizes[:, None]).float()).to(device)
+        self.constrained = torch.tensor([m in ("urnn", "contractive") for m in models]).to(device)
+        fast = group.options.projection != "svd"
+        self.newton_schulz = torch.tensor([fast and m == "urnn" for m in models]).to(device)
+
+    def projected(
+        self, theta: Float[Tensor, "k rows columns"], n: int
+    ) -> Float[Tensor, "k rows columns"]:
+        """X ← X (3 I − XᵀX)/2 for every urnn at once, where it converges; else the SVD."""
+        outside = self.constrained
+        if self.newton_schulz.any():
+            theta = theta.clone()
+            X = theta[:, :n, :n]
+            for _ in range(5):
+                gram = X.mT @ X
+                error = (gram - self.units).abs().amax((1, 2))
+                X = 1.5 * X - 0.5 * X @ gram
+            # from an error of 1e-4 the last step went below rounding
+            done = self.newton_schulz & (error < 1e-4)
+            theta[:, :n, :n] = torch.where(done[:, None, None], X, theta[:, :n, :n])
+            outside = outside & ~done
+        for i in outside.nonzero()[:, 0].tolist():
+            student = self.group.students[i]
+            theta[i : i + 1] = project(theta[i : i + 1], student.model, student.hidden_units)
+        return theta

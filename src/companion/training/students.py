@@ -24,6 +24,7 @@ Model = Literal["rnn", "urnn", "contractive", "lstm"]
 Initialisation = Literal["orthogonal", "identity", "glorot"]
 Optimiser = Literal["adam", "rmsprop"]
 Convention = Literal["keras", "torch"]
+Loss = Literal["mean-square", "cross-entropy"]
 Projection = Literal["newton-schulz", "svd", "exponential"]
 
 
@@ -88,6 +89,8 @@ class Options:
         does not converge. "exponential": no projection but W ← W exp(−K), with K the optimiser's
         step on the skew-symmetric gradient WᵀG − GᵀW, so that W never leaves the group (ours; the
         retraction of Lezcano-Casado, 2019, based at the current W).
+    loss : "mean-square", of the outputs at every step; or "cross-entropy", of the softmax of the
+        output at the last step, where y is 1 for the right answer and 0 for the others.
     """
 
     optimiser: Optimiser = "adam"
@@ -95,11 +98,13 @@ class Options:
     clip: float | None = None
     output_bias: bool = False
     projection: Projection = "newton-schulz"
+    loss: Loss = "mean-square"
 
     def __post_init__(self) -> None:
         _one_of("optimiser", self.optimiser, Optimiser)
         _one_of("convention", self.convention, Convention)
         _one_of("projection", self.projection, Projection)
+        _one_of("loss", self.loss, Loss)
         if self.clip is not None and not 0 < self.clip < np.inf:
             raise ValueError(f"clip is {self.clip}; it must be positive, or None.")
 
@@ -125,16 +130,20 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Inputs x, shape (R, S, T, m), and outputs y, shape (R, S, T, p), of R realisations."""
+    """Inputs x, shape (R, S, T, m), and outputs y, shape (R, S, T, p), of R realisations.
+
+    Or y of shape (R, S, 1, p), for the last step alone.
+    """
 
     x: Float[Array, "R S T m"] = field(repr=False)
     y: Float[Array, "R S T p"] = field(repr=False)
 
     def __post_init__(self) -> None:
-        if self.x.ndim != 4 or self.y.ndim != 4 or self.x.shape[:3] != self.y.shape[:3]:
+        last = (*self.x.shape[:2], 1)
+        if self.x.ndim != 4 or self.y.ndim != 4 or self.y.shape[:3] not in (self.x.shape[:3], last):
             raise ValueError(
                 f"x has shape {self.x.shape} and y {self.y.shape}; they must be (R, S, T, m) and "
-                "(R, S, T, p): realisations, sequences, time steps, features."
+                "(R, S, T, p) or (R, S, 1, p): realisations, sequences, time steps, features."
             )
         for name in ("x", "y"):
             a = getattr(self, name)
@@ -148,6 +157,11 @@ class Sequences:
     def stack(cls, pairs: Sequence[tuple[Array, Array]]) -> Sequences:
         """From (x, y) of each realisation, shapes (S, T, m) and (S, T, p)."""
         return cls(np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs]))
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether y is a single 1 among zeros at every step."""
+        return bool((np.isin(self.y, (0, 1))).all() and (self.y.sum(-1) == 1).all())
 
     @property
     def power(self) -> Float[Array, " R"]:
@@ -215,7 +229,7 @@ class Engine(Protocol):
     def evaluate(
         self, theta: Float[Array, "k rows columns"], held_out: Sequences
     ) -> Float[Array, " k"]:
-        """The mean squared error of each student on other data."""
+        """The mean squared error, or share of wrong answers, of each student on other data."""
 
 
 def parameters(theta: Any, n: int, p: int) -> dict[str, Any]:

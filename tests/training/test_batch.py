@@ -1,0 +1,235 @@
+"""Classification after the last step: the CPU and GPU engines against float64 autograd."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from companion.rnn import orthogonality_error
+from companion.training import Options, Sequences, Student, fit, initial_theta, parameters
+from companion.training.batch import Batch
+from companion.training.reference import Reference, gradients, losses, outputs
+from companion.training.students import Group, State, draw_batches, places
+
+CLASSES, IMAGES = 10, 80
+OPTIONS = Options(optimiser="rmsprop", output_bias=True, loss="cross-entropy")
+
+
+def some_images(T: int, count: int = IMAGES, seed: int = 0) -> Sequences:
+    """Grey levels whose class is the tenth of the range that their mean over time lies in."""
+    rng = np.random.default_rng(seed)
+    level = rng.random(count)
+    x = np.clip(level[:, None] + 0.1 * rng.standard_normal((count, T)), 0, 1)
+    y = np.eye(CLASSES)[(CLASSES * level).astype(int)]
+    return Sequences(x.astype(np.float32)[None, ..., None], y.astype(np.float32)[None, :, None])
+
+
+def a_group(model: Any, n: int, T: int, options: Options = OPTIONS) -> tuple[Group, State]:
+    """A student whose biases are not 0 and whose W is not orthogonal."""
+    student = Student(model, n, learning_rate=1e-3, seed=3)
+    theta = initial_theta(student, 1, CLASSES)[None]
+    rng = np.random.default_rng(1)
+    for name, part in parameters(theta, n, CLASSES).items():
+        part += (0.02 if name == "W" else 0.1) * rng.standard_normal(part.shape)
+    theta = theta.astype(np.float32)
+    state = State(theta, theta * 0, theta * 0, np.full(1, -1))
+    return Group((student,), options, some_images(T)), state
+
+
+def relative(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+def test_reference_gradients_are_those_of_finite_differences() -> None:
+    group, state = a_group("rnn", 3, 6)
+    x, y = (torch.from_numpy(a[:, :9].astype(np.float64)) for a in (group.train.x, group.train.y))
+    theta = torch.from_numpy(state.theta.astype(np.float64))
+    loss, g = gradients(theta, x, y, 1, "cross-entropy")
+    numeric, step = torch.zeros_like(g), 1e-6
+    for i in np.ndindex(*theta.shape):
+        for sign in (1, -1):
+            moved = theta.clone()
+            moved[i] += sign * step
+            at, _ = losses(moved, x, y, 1, "cross-entropy")
+            numeric[i] += sign * at[0] / (2 * step)
+    numeric[:, 3:, 3] = g[:, 3:, 3] = 0  # under F are no parameters
+    torch.testing.assert_close(g, numeric, rtol=0, atol=1e-8)
+    answer = outputs(theta, x, CLASSES, 1)[:, :, -1]
+    expected = torch.nn.functional.cross_entropy(answer[0], y[0, :, 0].argmax(-1))
+    torch.testing.assert_close(loss[0], expected)
+
+
+# every remainder of the tiles, vectors that are not full, more than one pass, several chunks
+CASES = [("rnn", 1, 1, 3), ("rnn", 7, 17, 64), ("urnn", 16, 40, 70), ("contractive", 33, 16, 20)]
+CASES += [("rnn", 96, 40, 64), ("rnn", 32, 784, 64), ("lstm", 5, 33, 20), ("lstm", 16, 100, 64)]
+
+
+@pytest.mark.parametrize(("model", "n", "T", "batch"), CASES)
+def test_gradients_agree_with_float64_autograd(model: str, n: int, T: int, batch: int) -> None:
+    group, state = a_group(model, n, T)
+    batches = draw_batches(IMAGES, batch, 1, np.random.default_rng(2))
+    exact, loss = Reference(group, torch.float64).advance(state, batches)
+    engine = Batch(group)
+    found, found_loss = engine.advance(state, batches)
+    np.testing.assert_allclose(found_loss, loss, rtol=1e-5)
+    assert relative(found.mean, exact.mean) < 1e-5  # RMSprop keeps the gradient itself there
+    expected = Reference(group, torch.float64).evaluate(state.theta, group.train)
+    np.testing.assert_allclose(engine.evaluate(state.theta, group.train), expected, rtol=1e-6)
+    again, _ = engine.advance(state, batches)  # nothing is left from evaluating other sizes
+    np.testing.assert_array_equal(again.mean, found.mean)
+
+
+@pytest.mark.parametrize("projection", ["newton-schulz", "svd", "exponential"])
+@pytest.mark.parametrize("model", ["urnn", "contractive", "lstm"])
+def test_updates_agree_step_by_step(model: str, projection: Any) -> None:
+    options = Options(
+        optimiser="rmsprop", loss="cross-entropy", output_bias=True, projection=projection, clip=1.0
+    )
+    group, state = a_group(model, 6, 20, options)
+    batches = draw_batches(IMAGES, 16, 4, np.random.default_rng(3))
+    exact, _ = Reference(group, torch.float64).advance(state, batches)
+    found, _ = Batch(group).advance(state, batches)
+    np.testing.assert_allclose(found.theta, exact.theta, rtol=0, atol=1e-5)
+    if model == "urnn":
+        assert orthogonality_error(found.theta[0, :6, :6]) < 60 * np.finfo(np.float32).eps
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_a_fit_learns_and_a_longer_one_goes_on_from_it(tmp_path: Path, backend: Any) -> None:
+    students = [Student("urnn", 8, learning_rate=0.01), Student("rnn", 8, learning_rate=0.01)]
+    train, test = some_images(12, 320), some_images(12, 100, seed=1)
+    arguments: dict[str, Any] = {
+        "batch": 32,
+        "options": OPTIONS,
+        "held_out": {"test": test},
+        "backend": backend,
+        "keep_history": True,
+    }
+    whole = fit(students, train, updates=120, **arguments)
+    assert (whole.accuracy["test"].max(1) > 0.3).all()  # a guess is right one time in ten
+    assert (whole.train_loss[:, -1] < 0.7 * whole.train_loss[:, 0]).all()
+    with pytest.raises(AttributeError, match="has accuracy"):
+        whole.r2  # noqa: B018
+    assert {"accuracy", "accuracy_best"} <= set(whole.table().column_names)
+    fit(students, train, updates=30, **arguments, checkpoint=tmp_path)
+    longer = fit(students, train, updates=120, **arguments, checkpoint=tmp_path)
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+    np.testing.assert_array_equal(longer.accuracy["test"], whole.accuracy["test"])
+    for a, b in zip(longer.history, whole.history, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(whole.history[0][-1], whole.theta[0])
+    shorter = fit(students, train, updates=30, **arguments, checkpoint=tmp_path)
+    np.testing.assert_array_equal(shorter.train_loss, whole.train_loss[:, :3])
+
+
+def test_other_batches_do_not_take_a_checkpoint_up(tmp_path: Path) -> None:
+    students, train = [Student("rnn", 3)], some_images(5)
+    order = np.random.default_rng(0).permutation(IMAGES).reshape(10, 8)
+    arguments: dict[str, Any] = {"options": OPTIONS, "backend": "cpu", "record_every": 2}
+    fit(students, train, updates=10, batches=order, **arguments, checkpoint=tmp_path)
+    other = order.copy()
+    other[4:] = order[:3:-1]
+    resumed = fit(students, train, updates=10, batches=other, **arguments, checkpoint=tmp_path)
+    whole = fit(students, train, updates=10, batches=other, **arguments)
+    np.testing.assert_array_equal(resumed.theta[0], whole.theta[0])
+
+
+def test_a_student_that_overflows_is_frozen_and_said_so() -> None:
+    students = [Student("rnn", 4)]
+    theta = initial_theta(students[0], 1, CLASSES).astype(np.float32)
+    theta[:4, :4], theta[:4, 4] = 1e3 * np.eye(4), 1.0
+    result = fit(
+        students, some_images(30), updates=3, batch=8, options=OPTIONS, initial=[theta],
+        backend="cpu",
+    )  # fmt: skip
+    assert result.diverged.tolist() == [0]
+    assert result.where[0]
+    np.testing.assert_array_equal(result.theta[0], theta)
+
+
+def test_targets_that_do_not_fit_the_loss_are_refused() -> None:
+    images, steps = some_images(5), np.zeros((1, IMAGES, 5, CLASSES), dtype=np.float32)
+    students = [Student("rnn", 3)]
+    with pytest.raises(ValueError, match="a single 1 among zeros"):
+        fit(students, Sequences(images.x, images.y * 2), updates=1, options=OPTIONS)
+    with pytest.raises(ValueError, match="a single 1 among zeros"):
+        fit(students, Sequences(images.x, steps), updates=1, options=OPTIONS)
+    with pytest.raises(ValueError, match="all 5 steps"):
+        fit(students, images, updates=1)
+    with pytest.raises(ValueError, match="at the last step"):
+        fit(
+            students, images, updates=1, options=OPTIONS,
+            held_out={"test": Sequences(images.x, steps)},
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="loss is 'hinge'"):
+        Options(loss="hinge")  # type: ignore[arg-type]
+
+
+gpu_kernel = pytest.mark.skipif(sys.platform != "linux", reason="triton is built for Linux alone")
+
+
+@gpu_kernel
+@pytest.mark.parametrize("n", [1, 17, 96])
+def test_the_gpu_kernel_agrees_in_the_interpreter(n: int) -> None:
+    from companion.training.batch_cuda import BatchCuda
+
+    students = (
+        Student("rnn", n, seed=1),
+        Student("urnn", max(1, n - 3)),
+        Student("contractive", n, seed=2),
+    )
+    group = Group(students, OPTIONS, some_images(7, 20))
+    theta = np.zeros((3, n + CLASSES, n + 2), dtype=np.float32)
+    for i, s in enumerate(students):
+        theta[i][places(s, n, 1, CLASSES)] = initial_theta(s, 1, CLASSES)
+    theta[[0, 2], :, -1] += 0.1
+    state = State(theta, theta * 0, theta * 0, np.full(3, -1))
+    batches = np.arange(20)[None]
+    found, loss = BatchCuda(group, "cpu").advance(state, batches)
+    error = BatchCuda(group, "cpu").evaluate(theta, group.train)
+    for i, s in enumerate(students):
+        inside = places(s, n, 1, CLASSES)
+        own = theta[i][inside][None]
+        alone = Group((s,), OPTIONS, group.train)
+        start = State(own, own * 0, own * 0, np.full(1, -1))
+        expected, expected_loss = Reference(alone, torch.float64).advance(start, batches)
+        np.testing.assert_allclose(loss[i], expected_loss[0], rtol=1e-5)
+        assert relative(found.mean[i][inside], expected.mean[0]) < 1e-5
+        outside = found.theta[i].copy()
+        outside[inside] = 0
+        assert not outside.any()
+        exact = Reference(alone, torch.float64).evaluate(own, group.train)
+        np.testing.assert_allclose(error[i], exact[0], rtol=1e-6)
+
+
+COMPILE = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from companion.training.batch_cuda import recur
+
+types = {n: "*fp32" for n in ("theta", "drive", "states", "deltas")} | {n: "i32" for n in
+    ("B", "T", "n", "w", "rows")}
+for NP in (16, 128):
+    for backward in (True, False):
+        constants = {"BP": 16, "NP": NP, "BACKWARD": backward}
+        source = ASTSource(recur, types | {n: "constexpr" for n in constants}, constants)
+        options = {"num_warps": max(1, NP // 16)}
+        built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+        assert built.asm["cubin"]
+        print(NP, backward, built.metadata.shared, ".local" in built.asm["ptx"])
+"""
+
+
+@gpu_kernel
+def test_the_gpu_kernel_compiles_without_a_gpu(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", COMPILE], check=True, env=environment)
