@@ -4,9 +4,9 @@
     ```
 
 on a theorem's or figure's page shows the poster's claims that are run there, each with its verdict
-and a link to its row; with ``:picture:`` it is a tile a claim, with ``:cards:`` a card a claim. In
-a sentence, {result}`F2-double.here` is that field of that row. All of it comes from
-``book/results/claims.json`` (`companion claims --write`).
+and a link to its row; with ``:picture:`` it is a tile a claim, with ``:cards:`` a card, with
+``:counts:`` one line of how many met which verdict. In a sentence, {result}`F2-double.here` is that
+field of that row. All of it comes from ``book/results/claims.json`` (`companion claims --write`).
 
 A Sphinx extension, loaded by ``_config.yml``.
 """
@@ -99,7 +99,9 @@ class Claims(SphinxDirective):
     """The ledger, or a page's part of it."""
 
     has_content = False
-    option_spec: ClassVar[dict[str, Any]] = {"picture": directives.flag, "cards": directives.flag}
+    option_spec: ClassVar[dict[str, Any]] = dict.fromkeys(
+        ("picture", "cards", "counts"), directives.flag
+    )
 
     def run(self) -> list[nodes.Node]:
         """Build the HTML."""
@@ -108,6 +110,8 @@ class Claims(SphinxDirective):
         self.up = "../" * self.env.docname.count("/")
         if "picture" in self.options:
             text = self.picture(rows)
+        elif "counts" in self.options:
+            text = self.counts(rows)
         elif "cards" in self.options:
             text = "".join(map(self.card, rows))
         else:
@@ -141,6 +145,15 @@ class Claims(SphinxDirective):
             f'<figure class="ledger-picture"><div class="tiles">{tiles}</div>'
             f'<figcaption><ul class="legend">{legend}</ul>'
             f"<p>{self.ages(rows)}</p></figcaption></figure>"
+        )
+
+    def counts(self, rows: list[dict[str, Any]]) -> str:
+        """One line for the landing page."""
+        count = Counter(map(shape, rows))
+        parts = "; ".join(f"{glyph(v)} {count[v]} {v}" for v in SHAPES if count[v])
+        return (
+            f'<p class="ledger-counts">Of {len(rows)} claims of the poster: {parts}. '
+            f'<a href="{self.up}book/claims.html">Each with its numbers and its rule.</a></p>'
         )
 
     @staticmethod
