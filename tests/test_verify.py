@@ -156,8 +156,10 @@ def test_each_device_has_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked[:2] == [("cpu", "float32"), ("reference", "float64")]
 
 
-def test_full_runs_are_compared_by_the_interval_of_their_mean() -> None:
-    old = next(r for r in Evidence(ROOT).published("synthetic") if "released-20" in r.name)
+@pytest.mark.parametrize("kind", verify.REPEATED)
+def test_full_runs_are_compared_by_the_interval_of_their_mean(kind: str) -> None:
+    old = next(r for r in Evidence(ROOT).published(kind) if "released-" in r.name)
+    names = verify.REPEATED[kind][1]
 
     def again(shift: float) -> Published:
         new = Published(old.name, old.record, old.path)
@@ -165,9 +167,9 @@ def test_full_runs_are_compared_by_the_interval_of_their_mean() -> None:
         object.__setattr__(new, "rows", rows)
         return new
 
-    assert verify._means(again(0.0), old).found == 0.0
-    assert verify._means(again(1e-4), old).state == "as published"
-    found = verify._means(again(-0.2), old)
+    assert verify._means(again(0.0), old, names).found == 0.0
+    assert verify._means(again(1e-4), old, names).state == "as published"
+    found = verify._means(again(-0.2), old, names)
     assert found.state == "differs"
     assert found.found is not None
     assert found.found > 1
@@ -177,23 +179,26 @@ def test_full_runs_are_made_with_their_recorded_parameters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
+    published = [r for kind in verify.REPEATED for r in Evidence(ROOT).published(kind)]
 
     def perform(run: runs.Run, root: Path, out: Path) -> tuple[Path, str]:
         asked.append(dict(run.parameters))
         [old] = [
             r
-            for r in Evidence(ROOT).published("synthetic")
-            if all(run.parameters[k] == v for k, v in r.record["parameters"].items())
+            for r in published
+            if run.page.name == r.record["notebook"]
+            and all(run.parameters[k] == v for k, v in r.record["parameters"].items())
         ]
         folder = out / run.id
         (folder / "results").mkdir(parents=True)
-        shutil.copy(old.path, folder / "results/students.parquet")
+        table, _ = verify.REPEATED[old.name.partition("/")[0]]
+        shutil.copy(old.path, folder / "results" / table)
         (folder / "record.json").write_text(json.dumps(old.record))
         return folder, "done"
 
     monkeypatch.setattr(runs, "perform", perform)
     found = [o for o in verify._full_runs(ROOT, tmp_path) if o.state != "not run"]
-    assert len(found) == len(asked) == len(Evidence(ROOT).published("synthetic"))
+    assert len(found) == len(asked) == len(published)
     assert {(o.state, o.found) for o in found} == {("as published", 0.0)}
 
 
