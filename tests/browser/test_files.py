@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from conftest import SITE, Reader, pages
 from playwright.sync_api import Browser
+
+from browser.conftest import SITE, Reader, pages
 
 pytestmark = pytest.mark.browser
 

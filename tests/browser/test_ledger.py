@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Reader
+
+from browser.conftest import Reader
 
 pytestmark = pytest.mark.browser
 ROWS = json.loads(

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SITE, Reader, pages
+
+from browser.conftest import ROOT, SITE, Reader, pages
 
 AXE = ROOT / ".cache/axe-core/axe.min.js"
 PICTURES = ROOT / "book/_build/screenshots"

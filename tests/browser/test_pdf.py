@@ -8,9 +8,10 @@ import sys
 
 import pytest
 import yaml
-from conftest import ROOT
 from pypdf import PdfReader
 from pypdf.generic import Destination
+
+from browser.conftest import ROOT
 
 pytestmark = pytest.mark.browser
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import Reader
 
+from browser.conftest import Reader
 from companion import RNN, compare, is_unitary
 
 pytestmark = pytest.mark.browser
@@ -204,7 +204,8 @@ def test_figure_of_runs_can_be_explored(reader: Reader) -> None:
 def test_explored_means_are_the_tables(reader: Reader) -> None:
     """What the figure says of one group, against the published table."""
     import pyarrow.parquet as pq
-    from conftest import ROOT
+
+    from browser.conftest import ROOT
 
     reader.open("notebooks/explore.html")
     rows = pq.read_table(ROOT / "book/results/synthetic/released-20.parquet").to_pylist()
