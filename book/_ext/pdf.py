@@ -25,7 +25,14 @@ from pypdf import PdfReader
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "book/_build/html"
 TARGET = ROOT / "book/_build/pdf/companion.pdf"
-STYLES = ("pygments.css", "katex/katex.min.css", "proof.css", "custom.css", "print.css")
+STYLES = (
+    "pygments.css",
+    "katex/katex.min.css",
+    "proof.css",
+    "custom.css",
+    "claims.css",
+    "print.css",
+)
 # What is of no use on paper. Code that only draws is closed on the page, and left out.
 DROPPED = (
     "script:not([type='application/json']), .headerlink, .copybtn, noscript, "
