@@ -198,13 +198,17 @@ def test_own_files_that_are_wrong_are_refused(tmp_path: Path) -> None:
         fetch(tmp_path / "empty", directory=tmp_path / "none", say=quiet)
 
 
+def bare_checkout(root: Path) -> None:
+    for name in ("src/companion", "notebooks"):
+        (root / name).mkdir(parents=True)
+    (root / "src/companion/__init__.py").touch()
+    (root / "constraints.txt").touch()
+
+
 def test_the_command_says_what_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("src/companion", "notebooks"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "src/companion/__init__.py").touch()
-    (tmp_path / "constraints.txt").touch()
+    bare_checkout(tmp_path)
     own = tmp_path / "own"
     command = ["--root", str(tmp_path), "data", "mnist", "--from", str(own)]
     assert cli.main(command) == 1
@@ -233,10 +237,7 @@ from companion.digits import load
 def test_a_page_without_its_digits_keeps_its_outputs_except_in_ci(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("src/companion", "notebooks"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "src/companion/__init__.py").touch()
-    (tmp_path / "constraints.txt").touch()
+    bare_checkout(tmp_path)
     (tmp_path / "notebooks/demo.md").write_text(PAGE)
     executed: list[str] = []
 

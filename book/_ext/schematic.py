@@ -114,6 +114,23 @@ def steps(rows: list[list[str]], x: float, top: float = 44) -> str:
     return out
 
 
+def piling() -> list[list[str]]:
+    """The cells of a network that never forgets: two more for every step."""
+    rows = [["past:0.9"] * 2]
+    for _ in range(3):
+        rows.append(["other", "other", *rows[-1]])
+    return rows
+
+
+def zeros(x: float) -> str:
+    """The states of `steps` at x that stay at 0, in the third and fourth cell of each row."""
+    return "".join(
+        text(x + CELL * at + 13, 44 + k * (CELL + 14) + 18, "0", "small")
+        for k in range(4)
+        for at in (2, 3)
+    )
+
+
 @panel(220, 216)
 def fading() -> str:
     """A contractive network: the first input fades."""
@@ -125,18 +142,13 @@ def fading() -> str:
 def parked() -> str:
     """A unitary ReLU network: what is to be forgotten goes to silent states."""
     rows = [[f"past:{0.9 * 0.45**k:.2f}"] * 2 + ["off"] * 2 for k in range(4)]
-    below = "".join(text(62 + 65, 44 + k * 40 + 18, "0", "small") for k in range(4))
-    below += "".join(text(62 + 91, 44 + k * 40 + 18, "0", "small") for k in range(4))
-    return text(110, 22, "unitary, ReLU: 2*n*", "title") + steps(rows, 62) + below
+    return text(110, 22, "unitary, ReLU: 2*n*", "title") + steps(rows, 62) + zeros(62)
 
 
 @panel(290, 216)
 def growing() -> str:
     """A unitary sigmoid network: n more states for every step."""
-    rows = [["past:0.9"] * 2]
-    for _ in range(3):
-        rows.append(["other", "other", *rows[-1]])
-    return text(145, 22, "unitary, sigmoid: *n* more a step", "title") + steps(rows, 62)
+    return text(145, 22, "unitary, sigmoid: *n* more a step", "title") + steps(piling(), 62)
 
 
 @panel(350, 236)
@@ -244,12 +256,9 @@ def spill() -> str:
 @panel(330, 236)
 def smooth() -> str:
     """Sigmoid: no direction ever dies."""
-    rows = [["past:0.9"] * 2]
-    for _ in range(3):
-        rows.append(["other", "other", *rows[-1]])
     return (
         text(165, 22, "sigmoid: φ′ is never 0", "title")
-        + steps(rows, 72)
+        + steps(piling(), 72)
         + line((70, 212), (126, 212), kind="")
         + text(98, 229, "for *C*", "small")
         + text(206, 229, "hidden from *C*", "small")
@@ -262,13 +271,10 @@ def switched() -> str:
     """ReLU: a unit that is off ends a direction."""
     rows = [["past:0.9"] * 2 + ["off"] * 2]
     rows += [["other", "other", "off", "off"] for _ in range(3)]
-    marks = "".join(
-        text(72 + CELL * at + 13, 44 + 40 * k + 18, "0", "small") for k in range(4) for at in (2, 3)
-    )
     return (
         text(165, 22, "ReLU: φ′ = 0 where a unit is off", "title")
         + steps(rows, 72)
-        + marks
+        + zeros(72)
         + text(250, 122, "what came here", "small")
         + text(250, 140, "has ended", "small")
         + line((70, 212), (126, 212), kind="")
