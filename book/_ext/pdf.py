@@ -22,6 +22,8 @@ from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import Page, sync_playwright
 from pypdf import PdfReader
 
+from companion.files import whole
+
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "book/_build/html"
 TARGET = ROOT / "book/_build/pdf/companion.pdf"
@@ -153,8 +155,7 @@ def main() -> None:
     if not program:
         raise SystemExit("No Chromium on PATH: install one, or name it by CHROMIUM=path.")
     TARGET.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = TARGET.with_suffix(".part")
-    with sync_playwright() as play:
+    with whole(TARGET) as unfinished, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
         # as wide as the text on paper, so that what fits there fits here
         page = browser.new_page(viewport={"width": 642, "height": 900})
@@ -162,9 +163,8 @@ def main() -> None:
         numbers = page_numbers(unfinished)
         printed(page, joined(numbers), unfinished)
         browser.close()
-    if page_numbers(unfinished) != numbers:
-        raise SystemExit("the page numbers changed with the contents: leave room for them.")
-    os.replace(unfinished, TARGET)  # noqa: PTH105 # atomic
+        if page_numbers(unfinished) != numbers:
+            raise SystemExit("the page numbers changed with the contents: leave room for them.")
     pages = len(PdfReader(TARGET).pages)
     print(f"{TARGET}: {pages} pages, {TARGET.stat().st_size / 1e6:.1f} MB")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,11 @@ class Rule:
     def sha256(self) -> str:
         """Hash of words, constants (but for the digits shown) and code."""
         given = {name: value for name, value in self.given.items() if name != "digits"}
-        code = judges.JUDGES[self.judge]
+        code: Callable[..., Any] = judges.JUDGES[self.judge]
         if "measure" in given:
-            code = judges.MEASURES[given["measure"]]  # type: ignore[assignment]  # another signature
+            code = judges.MEASURES[given["measure"]]
         elif "check" in given:
-            code = judges.CHECKS[given["check"]]  # type: ignore[assignment]
+            code = judges.CHECKS[given["check"]]
         content = [self.says, self.judge, given, judges.code_digest(code)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
