@@ -140,13 +140,15 @@ def kernel(gates: int, n: int, m: int, p: int, S: int) -> int:
     by_one = contraction(D, 1, a=(1, D), b=None, out=(w, 1), initial=(w, 1))
 
     @inlined
-    def forward(theta, x, sequences, T, u, cells):
+    def forward(theta, x, y, sequences, T, u, cells):
         for q in range(T):
             for s in range(S):
                 for j in range(m):
                     at = (sequences[s] * T + q) * m + j
                     prefetch(x, at + AHEAD * m)
                     store(u, (q * S + s) * U + n + j, load(x, at))
+                for k in range(p):  # the backward pass will find it near
+                    prefetch(y, (sequences[s] * T + q) * p + k)
             cell_forward(theta, u, cells, q)
 
     @inlined
@@ -159,7 +161,6 @@ def kernel(gates: int, n: int, m: int, p: int, S: int) -> int:
             for s in range(S):
                 for k in range(p):
                     at = (sequences[s] * T + max(q - 1, 0)) * p + k
-                    prefetch(y, at - AHEAD * p)
                     e = sub(load(d, (row + s) * D + rows + k), load(y, at))
                     e = e if q > 0 else zero()
                     store(d, (row + s) * D + rows + k, e)
@@ -169,7 +170,7 @@ def kernel(gates: int, n: int, m: int, p: int, S: int) -> int:
     @cfunc(types.void(*[VECTORS] * 8, types.CPointer(types.intp), types.intp, types.intp))
     def passes(theta, x, y, u, d, cells, g, loss, sequences, T, backwards):
         """Add Σ e² over S sequences to loss and, if wanted, the gradient of half of it to g."""
-        forward(theta, x, sequences, T, u, cells)
+        forward(theta, x, y, sequences, T, u, cells)
         for i in range(S * D):
             store(d, i, zero())
         if gates == 4:

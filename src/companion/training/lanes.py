@@ -213,7 +213,10 @@ def call(typingctx: Any, address: Any, arrays: Any, sizes: Any) -> Any:
 
 @macro
 def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
-    """Ask for vector ``index`` of ``array`` to be brought near; past the end is harmless."""
+    """Ask for vector ``index`` of ``array`` to be brought near; past the end is harmless.
+
+    Into the second-level cache: the first is full of what the passes go over again.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, signature.args[0], *args)
@@ -221,8 +224,8 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        read, keep, data = (ir.Constant(i32, v) for v in (0, 3, 1))
-        builder.call(function, [builder.bitcast(pointer, byte), read, keep, data])
+        read, second, data = (ir.Constant(i32, v) for v in (0, 2, 1))
+        builder.call(function, [builder.bitcast(pointer, byte), read, second, data])
         return context.get_dummy_value()
 
     return types.void(array, types.intp), codegen
@@ -326,7 +329,8 @@ def contraction(
             for (i, j, *_), start in zip(cells, starts, strict=True):
                 builder.store(start, sums[i][j])
             with cgutils.for_range(builder, args[8]) as loop:
-                t = loop.index
+                # from the last term: the first ones wait for the step before
+                t = builder.sub(builder.sub(args[8], size(1)), loop.index)
                 left = [read(1, (a[0], r), (a[1], t)) for r in R]
                 right = [_load(builder, at(2, (b[0], c), (b[1], t))) for c in C] if b else []
                 for i, j, _, _ in cells:
