@@ -175,7 +175,9 @@ def test_results_that_are_not_there_are_not_tested(copy: Path) -> None:
     evidence = Evidence(copy)
     found = judge(BY_ID["F2-double"], evidence).finding
     assert found.verdict == "not tested"
-    assert found.why.startswith("no published run of synthetic with urnn, preset released")
+    assert found.why == (
+        "no published runs of synthetic on the same systems with rnn 4, urnn 8, preset released"
+    )
     assert found.poster.startswith("+0.0050 ±")
     assert judge(BY_ID["T1"], evidence).finding.why.endswith("T1.json is missing")
 
@@ -209,6 +211,54 @@ def test_a_later_run_displaces_none_and_a_shorter_one_does_not_count(copy: Path)
     found = judge(BY_ID["F2-double"], Evidence(copy)).finding
     assert found.verdict == "not tested"
     assert "29 realisations" in found.why
+
+
+def _publish(
+    folder: Path, name: str, finished: str, rules: dict[str, str], seed: int, source: str
+) -> None:
+    """A copy of a run of ``folder``, with another age and seed."""
+    record = json.loads((folder / f"{source}.json").read_text())
+    record |= {"finished": finished, "rules": rules}
+    record["parameters"]["seed"] = seed
+    (folder / f"{name}.json").write_text(json.dumps(record))
+    shutil.copy(folder / f"{source}.parquet", folder / f"{name}.parquet")
+
+
+def test_a_run_made_under_the_rule_comes_before_an_older_one(copy: Path) -> None:
+    folder, claim = copy / "book/results/synthetic", BY_ID["F3-double"]
+    for path in folder.glob("again-*.json"):  # published runs that would be such a run
+        path.unlink()
+
+    def runs_of() -> tuple[str, str]:
+        row = judge(claim, Evidence(copy))
+        return ", ".join(row.finding.runs), row.rule_status
+
+    assert runs_of() == ("synthetic/released-15", "not recorded")
+    _publish(folder, "a", "2099", {claim.id: "0" * 16}, 7, "released-15")
+    assert runs_of() == ("synthetic/a", "changed")  # a rule changed after its run still shows
+    _publish(folder, "b", "2199", {claim.id: claim.rule.sha256}, 8, "released-15")
+    assert runs_of() == ("synthetic/b", "recorded")
+    _publish(folder, "c", "2299", {claim.id: claim.rule.sha256}, 9, "released-15")
+    assert runs_of() == ("synthetic/b", "recorded")  # the first one made under it, no choice
+
+
+def test_only_runs_on_the_same_systems_are_compared(copy: Path) -> None:
+    folder, claim = copy / "book/results/synthetic", BY_ID["F2-lstm-urnn"]
+    for path in folder.glob("again-*.json"):
+        path.unlink()
+    older = judge(claim, Evidence(copy))
+    rules = {claim.id: claim.rule.sha256}
+    for preset in ("released", "poster"):
+        _publish(folder, f"{preset}-new", "2099", rules, 7, f"{preset}-20")
+        # the URNN's new run has no LSTM beside it on its systems: the old pair is used
+        assert judge(claim, Evidence(copy)).finding == older.finding
+    for preset in ("released", "poster"):
+        _publish(folder, f"{preset}-new-lstm", "2099", rules, 7, f"{preset}-20-lstm")
+    newer = judge(claim, Evidence(copy))
+    names = [f"{preset}-new{lstm}" for preset in ("poster", "released") for lstm in ("", "-lstm")]
+    assert newer.finding.runs == tuple(f"synthetic/{name}" for name in names)
+    assert newer.rule_status == "recorded"
+    assert newer.finding.numbers == older.finding.numbers  # they are copies
 
 
 def test_an_lstm_in_a_file_of_its_own_is_found(copy: Path) -> None:

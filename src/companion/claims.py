@@ -108,6 +108,7 @@ def status(claim: Claim, records: Mapping[str, Mapping[str, Any]]) -> str:
 
 def judge(claim: Claim, evidence: Evidence) -> Row:
     """Decide one claim on the published results."""
+    evidence.claim, evidence.rule = claim.id, claim.rule.sha256
     try:
         finding = judges.JUDGES[claim.rule.judge](evidence, claim.rule.given)
     except NotTested as error:

@@ -90,13 +90,24 @@ class Published:
         last = max((row["update"] for row in self.table if "update" in row), default=None)
         return [row for row in self.table if row.get("update") == last]
 
+    @functools.cached_property
+    def students(self) -> set[tuple[str, int]]:
+        """Model and hidden units of its students."""
+        return {(row["model"], row["hidden_units"]) for row in self.rows}
+
 
 class Evidence:
-    """The published results of a checkout, read when first asked for."""
+    """The published results of a checkout, read when first asked for.
+
+    Parameters
+    ----------
+    root : the checkout. claim, rule : id of the claim that is being decided, and hash of its rule.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root, self.results = root, root / "book" / "results"
         self.used: dict[str, Published] = {}
+        self.claim, self.rule = "", ""
 
     @functools.cached_property
     def proofs(self) -> dict[str, Any]:
@@ -114,7 +125,7 @@ class Evidence:
 
     @functools.cache  # noqa: B019  # an Evidence lives as long as one command
     def published(self, kind: str) -> tuple[Published, ...]:
-        """The runs in ``book/results/kind/``, the earliest first: a rerun displaces none.
+        """The runs in ``book/results/kind/``, the earliest first.
 
         NAME.json is a run's record; NAME.parquet, or NAME-epochs.parquet, its table.
         """
@@ -138,30 +149,66 @@ class Evidence:
             int(r["hidden_units"] or 0): (float(r["value"]), float(r["uncertainty"])) for r in rows
         }
 
-    def run(self, kind: str, wanted: Given, least: Given, model: str | None = None) -> Published:
-        """The earliest run with these parameters, at least these, and students of the model."""
-        short = []
-        for run in self.published(kind):
+    def rank(self, run: Published) -> tuple[int, str]:
+        """Runs made for the rule come first, then for the claim's other rules, then the earliest.
+
+        A run that was made when the rule stood is a test of it; an older one only describes.
+        """
+        held = run.record.get("rules", {}).get(self.claim)
+        return 0 if held == self.rule else 2 if held is None else 1, run.record["finished"]
+
+    def candidates(
+        self, kind: str, wanted: Given, least: Given
+    ) -> tuple[list[Published], list[str]]:
+        """The runs with these parameters, and at least these, by `rank`; what others lack."""
+        found, short = [], []
+        for run in sorted(self.published(kind), key=self.rank):
             values = run.record["parameters"]
             if any(values.get(name) != value for name, value in wanted.items()):
                 continue
-            if model is not None and not any(row["model"] == model for row in run.rows):
-                continue
             if lacks := [f"{values.get(k)} {k}" for k, v in least.items() if values.get(k, 0) < v]:
                 short.append(f"{run.name} has {', '.join(lacks)}")
-                continue
-            self.used[run.name] = run
-            return run
-        what = ", ".join(filter(None, [model, *(f"{k} {v}" for k, v in wanted.items())]))
-        raise NotTested("; ".join(short) or f"no published run of {kind} with {what}")
+            else:
+                found.append(run)
+        return found, short
+
+    def run(self, kind: str, wanted: Given, least: Given) -> Published:
+        """The first of the `candidates`."""
+        found, short = self.candidates(kind, wanted, least)
+        if not found:
+            what = ", ".join(f"{k} {v}" for k, v in wanted.items())
+            raise NotTested("; ".join(short) or f"no published run of {kind} with {what}")
+        self.used[found[0].name] = found[0]
+        return found[0]
+
+    def together(self, given: Given, reading: str) -> dict[str, Published]:
+        """Model -> run of Figures 2 and 3 for all that a rule compares: on the same systems."""
+        if "pairs" in given:
+            needed = {(m, n) for pair in given["pairs"] for m, n in pair if m != "optimum"}
+        else:
+            models = given.get("models") or [given["model"]]
+            points = given.get("sizes") or self.curve(given["figure"], models[0].upper())
+            needed = {(model, n) for model in models for n in points}
+        wanted = {"preset": reading, "snr_db": given["snr_db"], **given["run"]}
+        systems: dict[Any, dict[str, Published]] = {}
+        found, short = self.candidates("synthetic", wanted, given["least"])
+        for run in found:
+            same = tuple(run.record["parameters"][name] for name in ("seed", "realisations"))
+            for model in {m for m, _ in needed}:
+                if {(m, n) for m, n in needed if m == model} <= run.students:
+                    systems.setdefault(same, {}).setdefault(model, run)
+        whole = [runs for runs in systems.values() if len(runs) == len({m for m, _ in needed})]
+        if not whole:
+            what = ", ".join([*(f"{m} {n}" for m, n in sorted(needed)), f"preset {reading}"])
+            lacks = f"no published runs of synthetic on the same systems with {what}"
+            raise NotTested("; ".join(short) or lacks)
+        return min(whole, key=lambda runs: max(map(self.rank, runs.values())))
 
     def scores(self, given: Given, reading: str, model: str, n: int) -> Float[Array, " systems"]:
         """Test R² of each system's student, NaN where it was lost: diverged, or worse than 0."""
-        wanted = {"preset": reading, "snr_db": given["snr_db"], **given["run"]}
-        run = self.run("synthetic", wanted, given["least"], model)
+        run = self.together(given, reading)[model]
+        self.used[run.name] = run
         rows = [r for r in run.rows if (r["model"], r["hidden_units"]) == (model, n)]
-        if not rows:
-            raise NotTested(f"{run.name} has no {model} of {n} units")
         rows.sort(key=lambda r: r["data"])
         return np.array([r["r2"] if r["diverged"] < 0 and r["r2"] > 0 else np.nan for r in rows])
 
