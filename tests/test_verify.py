@@ -202,6 +202,29 @@ def test_full_runs_are_made_with_their_recorded_parameters(
     assert {(o.state, o.found) for o in found} == {("as published", 0.0)}
 
 
+def test_a_full_run_that_fails_is_a_row_and_stops_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def perform(run: runs.Run, root: Path, out: Path) -> tuple[Path, str]:
+        raise runs.Failed("cell 3 failed")
+
+    monkeypatch.setattr(runs, "perform", perform)
+    found = [o for o in verify._full_runs(ROOT, tmp_path) if o.state != "not run"]
+    assert len(found) == sum(len(Evidence(ROOT).published(kind)) for kind in verify.REPEATED)
+    assert {(o.state, o.why) for o in found} == {("differs", "cell 3 failed")}
+
+
+def test_a_rerun_that_lost_nearly_all_students_of_a_kind_differs() -> None:
+    old = next(r for r in Evidence(ROOT).published("synthetic") if "released-20" in r.name)
+    new = Published(old.name, old.record, old.path)
+    lost = [row | {"diverged": 3} if row["hidden_units"] == 4 else row for row in old.rows]
+    object.__setattr__(new, "rows", lost)
+    found = verify._means(new, old, ("model", "hidden_units"))
+    assert (found.state, found.found) == ("differs", float("inf"))
+    assert '"found": null' in verify.as_json([found], ROOT)
+    assert verify._means(new, new, ("model", "hidden_units")).state == "as published"
+
+
 def test_exit_code_and_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -147,8 +147,10 @@ def _verify(args: argparse.Namespace) -> int:
     root = provenance.checkout(args.root)
     if args.json and not args.json.parent.is_dir():
         raise ValueError(f"--json {args.json}: {args.json.parent} is no folder.")
-    found = []
-    for outcome in verify.verify(root, full=args.full, out=args.out):
+    found, out = [], args.out or root / "runs" / "verify"
+    if args.full:
+        print(f"full runs are kept in {out}, where the same command goes on from", flush=True)
+    for outcome in verify.verify(root, full=args.full, out=out):
         found.append(outcome)
         print(outcome, flush=True)
     count = Counter(o.state for o in found)
@@ -323,7 +325,10 @@ def _parser() -> argparse.ArgumentParser:
     much.add_argument("--full", action="store_true", help="all, the full runs and Coq included")
     verify.add_argument("--json", type=Path, metavar="FILE", help="write the outcomes there too")
     verify.add_argument(
-        "--out", type=Path, metavar="DIR", help="keep full runs there, to go on from (default: no)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where full runs are kept; those there are not made again (default: runs/verify)",
     )
 
     convert = commands.add_parser(

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +140,6 @@ def _difference(new: Array, old: Array) -> float:
 
 def _systems(root: Path, full: bool) -> Iterator[Outcome]:
     """The systems of the published runs, drawn and measured again."""
-    from dataclasses import replace
-
     from companion.synthetic import PRESETS, describe, experiment
 
     for run in Evidence(root).published("systems"):
@@ -228,9 +225,14 @@ def _full_runs(root: Path, out: Path) -> Iterator[Outcome]:
         for run in evidence.published(kind):
             page = runs.load_page(root, run.record["notebook"])
             given = [(name, str(value)) for name, value in run.record["parameters"].items()]
-            folder, _ = runs.perform(page.run(given), root, out)
+            try:
+                folder, how = runs.perform(page.run(given), root, out)
+            except runs.Failed as error:
+                yield Outcome(f"full run {run.name}", "any device", "differs", why=str(error))
+                continue
             record = runs.done(folder) or {}
-            yield _means(Published(run.name, record, folder / "results" / table), run, names)
+            found = _means(Published(run.name, record, folder / "results" / table), run, names)
+            yield replace(found, why=f"{found.why}; {how}")
     if evidence.published("mnist"):
         why = "one network a point: no interval to compare a chaotic training by"
         yield Outcome("full runs of mnist", "any device", "not run", why=why)
@@ -249,9 +251,12 @@ def _means(again: Published, run: Published, names: tuple[str, ...]) -> Outcome:
                 row["r2"] for row in rows if tuple(row[name] for name in names) == kind
                 and row["diverged"] < 0 and row["r2"] > 0
             ])  # fmt: skip
-            means.append(v.mean())
-            widths.append(stats.sem(v) * stats.t.ppf(1 - 0.025 / len(kinds), len(v) - 1))
-        apart = abs(means[0] - means[1]) / np.hypot(*widths)
+            if len(v) > 1:  # where all others were lost there is no interval
+                means.append(v.mean())
+                widths.append(stats.sem(v) * stats.t.ppf(1 - 0.025 / len(kinds), len(v) - 1))
+        apart = np.inf if len(means) == 1 else 0.0
+        if len(means) == 2 and means[0] != means[1]:
+            apart = abs(means[0] - means[1]) / np.hypot(*widths)
         worst, where = max((worst, where), (float(apart), " of ".join(map(str, kind))))
     state = "as published" if worst <= 1 else "differs"
     device = ", ".join(again.record["environment"]["gpus"]) or "this processor"
@@ -302,19 +307,17 @@ def _rows(root: Path) -> Iterator[Outcome]:
         yield Outcome(f"claim {name}", "tables", "differs", why="is no claim of these sources")
 
 
-def verify(root: Path, *, full: bool, out: Path | None = None) -> Iterator[Outcome]:
-    """All checks, one row at a time; ``out`` is where full runs go, to be resumed there."""
+def verify(root: Path, *, full: bool, out: Path) -> Iterator[Outcome]:
+    """All checks, one row at a time; full runs go to ``out``, and are not made again there."""
     yield from _certificates(root)
     yield from _proofs(root, full)
     yield from _rows(root)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = out or Path(temporary)
-        yield from _pages(root, full, folder)
-        yield from _systems(root, full)
-        yield from _short(root)
-        if full:
-            yield from _full_runs(root, folder)
-    if not full:
+    yield from _pages(root, full, out)
+    yield from _systems(root, full)
+    yield from _short(root)
+    if full:
+        yield from _full_runs(root, out)
+    else:
         yield Outcome("full runs", "any device", "not run", why="only with --full")
 
 
@@ -323,7 +326,10 @@ def as_json(outcomes: list[Outcome], root: Path) -> str:
     from companion import provenance
 
     content = {"environment": provenance.environment(root), **provenance.git_state(root)}
-    content["outcomes"] = [asdict(o) for o in outcomes]
+    content["outcomes"] = [  # JSON knows no infinity
+        asdict(o) | {"found": o.found if o.found is None or np.isfinite(o.found) else None}
+        for o in outcomes
+    ]
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
