@@ -367,6 +367,35 @@ def test_a_stopped_run_leaves_nothing_that_looks_complete(root: Path, signum: in
     assert runs.done(folder)
 
 
+RESUMED = """
+import os, time
+from pathlib import Path
+folder = Path(os.environ["COMPANION_CHECKPOINTS"])
+folder.mkdir(parents=True, exist_ok=True)
+print("goes on from", sorted(p.name for p in folder.iterdir()))
+(folder / "half").touch()
+time.sleep(0 if Path("{flag}").exists() else 600)
+"""
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoints(root: Path) -> None:
+    flag, kept = root / "flag", root / "runs/.checkpoints/demo"
+    write(root, "demo", RESUMED.format(flag=flag))
+    process = start(root, "run", "demo")
+    wait_for(lambda: list(kept.glob("*/half")))
+    process.kill()
+    process.communicate(timeout=30)
+    flag.touch()
+    run = runs.load_page(root, "demo").run()
+    folder, _ = runs.perform(run, root, root / "runs")
+    assert "goes on from ['half']" in (folder / "demo.ipynb").read_text()
+    assert (runs.done(folder) or {}).get("resumed") is True
+    assert list(kept.iterdir()) == []
+    folder, _ = runs.perform(run, root, root / "runs", force=True)
+    assert "goes on from []" in (folder / "demo.ipynb").read_text()
+    assert "resumed" not in (runs.done(folder) or {"resumed": 0})
+
+
 def alive(pid: int) -> bool:
     status = Path(f"/proc/{pid}/stat")
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"

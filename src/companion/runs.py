@@ -1,9 +1,10 @@
 """A notebook run: checked parameters, an isolated kernel, a record, an atomic output.
 
 A notebook writes files into the folder that the environment variable ``COMPANION_RESULTS`` names.
-Files that it reads, such as published results, are declared in its header as ``companion: {data:
-[book/results/NAME.json]}``; they are part of its key. One that needs the digits says
-``companion: {downloads: [mnist]}``.
+What it trains it may keep in the one that ``COMPANION_CHECKPOINTS`` names, from where the same run
+goes on when it was interrupted. Files that it reads, such as published results, are declared in its
+header as ``companion: {data: [book/results/NAME.json]}``; they are part of its key. One that needs
+the digits says ``companion: {downloads: [mnist]}``.
 """
 
 from __future__ import annotations
@@ -174,7 +175,9 @@ def lacking(page: Page, root: Path) -> str | None:
     return None
 
 
-def _execute(nb: Any, root: Path, results: Path, scratch: Path, label: str) -> Failed | None:
+def _execute(
+    nb: Any, root: Path, results: Path, scratch: Path, label: str, checkpoints: Path | None = None
+) -> Failed | None:
     """Run a notebook's cells in place, in the interpreter that runs this and nothing of the user's.
 
     The kernel starts in ``notebooks/``, imports the checkout's own package, uses one thread in
@@ -203,6 +206,8 @@ def _execute(nb: Any, root: Path, results: Path, scratch: Path, label: str) -> F
         "JUPYTER_CONFIG_DIR": str(scratch / "config"),
         "COMPANION_RESULTS": str(results),
     }
+    if checkpoints is not None:
+        environment.setdefault("COMPANION_CHECKPOINTS", str(checkpoints))
     fonts = root / ".cache" / "matplotlib"
     drawn = any(re.search(r"matplotlib|companion\.plotting", cell.source) for cell in nb.cells)
     if drawn and not any(fonts.glob("fontlist-*")):
@@ -281,7 +286,7 @@ def _stamp(nb: Any, stamp: Mapping[str, Any]) -> str:
 
 
 def _execute_recorded(
-    run: Run, nb: Any, root: Path, results: Path, scratch: Path
+    run: Run, nb: Any, root: Path, results: Path, scratch: Path, checkpoints: Path | None = None
 ) -> tuple[dict[str, Any], Failed | None]:
     """Execute ``nb`` in place; returns what it ran on and when, and the failure if any."""
     record = {
@@ -293,7 +298,7 @@ def _execute_recorded(
         "environment": provenance.environment(root),
     }
     start = datetime.now(UTC)
-    failure = _execute(nb, root, results, scratch, run.page.name)
+    failure = _execute(nb, root, results, scratch, run.page.name, checkpoints)
     end = datetime.now(UTC)
     times = {"started": start, "finished": end}
     record |= {name: time.isoformat(timespec="seconds") for name, time in times.items()}
@@ -327,8 +332,12 @@ def claim(out: Path, run: Run) -> FileLock:
     return FileLock(folder / run.id)
 
 
-def produce(run: Run, root: Path, work: Path) -> Failed | None:
-    """Execute a run into the folder ``work``: notebook, record, results. Returns its failure."""
+def produce(run: Run, root: Path, work: Path, checkpoints: Path | None = None) -> Failed | None:
+    """Execute a run into the folder ``work``: notebook, record, results. Returns its failure.
+
+    What it trains goes on from ``checkpoints``; the record then says that it was resumed, since its
+    times are those of the last part alone.
+    """
     import papermill
 
     results = work / "results"
@@ -338,7 +347,9 @@ def produce(run: Run, root: Path, work: Path) -> Failed | None:
     nb = papermill.execute_notebook(nb, None, dict(run.parameters), prepare_only=True)
     state = provenance.git_state(root)
     with scratch_folder(work, ".kernel.") as scratch:
-        record, failure = _execute_recorded(run, nb, root, results, scratch)
+        resumed = checkpoints is not None and any(checkpoints.glob("*"))
+        record, failure = _execute_recorded(run, nb, root, results, scratch, checkpoints)
+    record |= {"resumed": True} if resumed else {}
     from companion.claims import rules_of  # late: it reads tables and statistics
 
     seeds = {name: value for name, value in run.parameters.items() if "seed" in name}
@@ -392,7 +403,7 @@ def perform(run: Run, root: Path, out: Path, *, force: bool = False) -> tuple[Pa
     ----------
     run : from `Page.run`; its id names the folder.
     root : the checkout whose package the kernel imports.
-    force : replace a complete run with the same id.
+    force : replace a complete run with the same id, and go on from no checkpoint.
 
     Returns
     -------
@@ -405,9 +416,10 @@ def perform(run: Run, root: Path, out: Path, *, force: bool = False) -> tuple[Pa
         written.
     """
     folder = out / run.page.name / run.id
+    checkpoints = out / ".checkpoints" / run.page.name / run.id
 
     def fill(work: Path) -> str | None:
-        failure = produce(run, root, work)
+        failure = produce(run, root, work, checkpoints)
         return str(failure) if failure else None
 
     try:
@@ -416,7 +428,11 @@ def perform(run: Run, root: Path, out: Path, *, force: bool = False) -> tuple[Pa
         with claim(out, run):
             if (why := skipped(folder)) and not force:
                 return folder, why
-            return publish(run, out, fill, force=force)
+            if force:
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            found = publish(run, out, fill, force=force)
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            return found
     except OSError as error:
         raise unwritable(error, folder) from error
 
