@@ -116,6 +116,46 @@ def test_bad_parameters_are_refused(item: str, message: str) -> None:
         PAGE.run(pairs([item]))
 
 
+LISTS = """
+models: str = "rnn urnn"  # what is trained, words of: rnn, urnn, rnn/10
+sizes: str = "2 4"        # hidden units, numbers 1 to 64
+"""
+
+
+@pytest.mark.parametrize("item", ["models=rnn/10 rnn", "models=urnn", "sizes=64", "sizes=4 2 1"])
+def test_a_list_of_words_or_numbers(item: str) -> None:
+    page = Page("demo", "", {}, parse_parameters(LISTS))
+    name, _, text = item.partition("=")
+    assert page.run(pairs([item])).parameters[name] == text
+
+
+@pytest.mark.parametrize(
+    "item",
+    ["models=rnn rnn", "models=foo", "models=rnn,urnn", "models= ", "models=rnn  urnn", "models=",
+     "sizes=4 4", "sizes=0", "sizes=65", "sizes=-3", "sizes=a", "sizes=2,4", "sizes=2.0",
+     "sizes=02"],
+)  # fmt: skip
+def test_a_bad_list_is_refused(item: str) -> None:
+    page = Page("demo", "", {}, parse_parameters(LISTS))
+    with pytest.raises(Refused, match=r"allowed: a list with spaces between, .*, none twice"):
+        page.run(pairs([item]))
+
+
+def test_the_file_that_a_parameter_names_is_part_of_the_id(tmp_path: Path) -> None:
+    declared = parse_parameters('student: str = "none"  # of yours: path of a file, or none')
+    page = Page("demo", "", {}, declared, (), tmp_path)
+    (tmp_path / "a").write_text("one")
+    ids = [page.run().id, page.run([("student", "a")]).id]
+    (tmp_path / "a").write_text("two")
+    ids.append(page.run([("student", str(tmp_path / "a"))]).id)
+    ids.append(page.run([("student", "a")]).id)
+    assert len(set(ids)) == 4
+    assert page.run([("student", "a")]).id == ids[-1]
+    for bad in ("b", "."):
+        with pytest.raises(Refused, match="cannot be read"):
+            page.run([("student", bad)])
+
+
 def test_one_value_has_one_id() -> None:
     page = Page("demo", "", {}, parse_parameters("x: float = 1  # a number, 0 to 1"))
     ids = {page.run(given).id for given in ([], [("x", "1")], [("x", "1.0")], [("x", "10e-1")])}

@@ -378,6 +378,49 @@ time.sleep(0 if Path("{flag}").exists() else 600)
 """
 
 
+def test_a_relative_output_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)  # the kernel works in notebooks/
+    folder, _ = runs.perform(runs.load_page(root, "demo").run(), root, Path("out"))
+    assert (root / folder / "results/n.txt").is_file()
+    assert not (root / "notebooks/out").exists()
+
+
+def test_rules_are_recorded_as_they_stood_at_the_start(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from companion import claims
+
+    flag, kept = root / "flag", root / "runs/.checkpoints/demo"
+    write(root, "demo", RESUMED.format(flag=flag))
+    run = runs.load_page(root, "demo").run()
+    monkeypatch.setattr(claims, "rules_of", lambda _: {"X": "first"})
+
+    def interrupted(*args: Any) -> Any:
+        (kept / run.id / "half").touch()
+        monkeypatch.setattr(claims, "rules_of", lambda _: {"X": "second"})
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_execute_recorded", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            runs.perform(run, root, root / "runs")
+    monkeypatch.setattr(claims, "rules_of", lambda _: {"X": "second"})
+    flag.touch()
+    folder, _ = runs.perform(run, root, root / "runs")
+    record = runs.done(folder) or {}
+    assert (record["resumed"], record["rules"]) == (True, {"X": "first"})
+
+
+def test_checkpoints_of_another_run_are_not_taken(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPANION_CHECKPOINTS", str(root / "mine"))
+    (root / "flag").touch()
+    write(root, "demo", RESUMED.format(flag=root / "flag"))
+    runs.perform(runs.load_page(root, "demo").run(), root, root / "runs")
+    assert not (root / "mine").exists()
+
+
 def test_an_interrupted_run_goes_on_from_its_checkpoints(root: Path) -> None:
     flag, kept = root / "flag", root / "runs/.checkpoints/demo"
     write(root, "demo", RESUMED.format(flag=flag))
@@ -388,11 +431,11 @@ def test_an_interrupted_run_goes_on_from_its_checkpoints(root: Path) -> None:
     flag.touch()
     run = runs.load_page(root, "demo").run()
     folder, _ = runs.perform(run, root, root / "runs")
-    assert "goes on from ['half']" in (folder / "demo.ipynb").read_text()
+    assert "goes on from ['half', 'rules.json']" in (folder / "demo.ipynb").read_text()
     assert (runs.done(folder) or {}).get("resumed") is True
     assert list(kept.iterdir()) == []
     folder, _ = runs.perform(run, root, root / "runs", force=True)
-    assert "goes on from []" in (folder / "demo.ipynb").read_text()
+    assert "goes on from ['rules.json']" in (folder / "demo.ipynb").read_text()
     assert "resumed" not in (runs.done(folder) or {"resumed": 0})
 
 

@@ -151,6 +151,8 @@ def train(
     for name in arms:
         if name not in ARMS:
             raise ValueError(f"arm {name!r} is not known; allowed: {', '.join(ARMS)}.")
+    if not arms or len(set(arms)) < len(arms):
+        raise ValueError(f"arms is {arms}; there must be at least one, and none twice.")
     n = setting.hidden_units
     drawn, plain, train_on, rest = experiment(
         replace(setting, test=setting.test + validation),

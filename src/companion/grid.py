@@ -34,14 +34,14 @@ def _values(page: Page, name: str, texts: Sequence[str]) -> list[str]:
 
 
 def expand(
-    page: Page, grids: Iterable[str] = (), blocks: Sequence[tuple[str, Axes]] = ()
+    page: Page, grids: Iterable[str] = (), blocks: Sequence[tuple[str, Axes]] | None = None
 ) -> list[Run]:
     """Every run of a sweep, all checked: each block of a file, times the grid.
 
     Parameters
     ----------
     grids : each ``name=a,b,c``, or ``name=0:30`` for an int from 0 to 29.
-    blocks : from `parameters.grids_from_yaml`.
+    blocks : from `parameters.grids_from_yaml`, or None without a file.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def expand(
     named = [(name, text.split(",")) for name, text in pairs(grids, "--grid")]
     found: dict[str, Run] = {}
     todo = 0
-    for where, block in blocks or [("--grid", [])]:
+    for where, block in [("--grid", Axes())] if blocks is None else blocks:
         try:
             axes = [(name, _values(page, name, texts)) for name, texts in [*named, *block]]
             todo += math.prod(len(values) for _, values in axes)
@@ -63,6 +63,8 @@ def expand(
                     raise Refused(f"the run {describe(run)} is given twice.")
         except Refused as error:
             raise Refused(f"{where}: {error}") from error
+    if not found:
+        raise Refused("the file has no points; allowed: at least one.")
     return list(found.values())
 
 

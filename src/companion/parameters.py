@@ -8,8 +8,13 @@ that ends in what is allowed (no ``=`` in it, which `papermill --help-notebook` 
     seed: int = 0            # seed of every draw, in [0, inf)
     dtype: str = "float64"   # arithmetic, one of: float32, float64
     plot: bool = True        # whether to draw
+    models: str = "rnn"      # what is trained, words of: rnn, urnn
+    sizes: str = "2 4"       # hidden units, numbers 1 to 64
+    student: str = "none"    # of yours: path of a safetensors file, or none
 
-Types are int, float, str and bool; an int or a float needs a range or choices.
+Types are int, float, str and bool; an int or a float needs a range or choices. ``words of`` and
+``numbers`` stand for a list with spaces between, in which nothing is twice; ``path of`` for a file,
+whose content is then part of what a run is named after.
 """
 
 from __future__ import annotations
@@ -42,10 +47,20 @@ class Parameter:
     doc: str
     interval: str = ""
     choices: tuple[Value, ...] = ()
+    is_list: bool = False
+
+    @property
+    def is_file(self) -> bool:
+        """Whether a value other than the default is the path of a file."""
+        return self.type == "str" and bool(re.search(r"\bpath of\b", self.doc))
 
     @property
     def allowed(self) -> str:
         """The type and the range or choices, in words."""
+        if self.is_list:
+            items = f"of {', '.join(map(str, self.choices))}" if self.choices else ""
+            items = items or f"whole numbers in {self.interval}"
+            return f"a list with spaces between, {items}, none twice"
         if self.choices:
             return f"one of {', '.join(map(str, self.choices))}"
         if self.interval:
@@ -59,6 +74,8 @@ class Parameter:
         value: Value | None = None
         if self.type == "bool":
             value = {"true": True, "false": False}.get(text.lower())
+        elif self.is_list:
+            value = text if self._all_allowed(text) else None
         elif self.type == "str":
             value = text if text and text.isprintable() else None
         elif self.type == "int":
@@ -68,12 +85,23 @@ class Parameter:
             value = float(text)
         if (
             value is None
-            or (self.choices and value not in self.choices)
-            or (self.interval and not _inside(value, self.interval))
+            or (self.choices and not self.is_list and value not in self.choices)
+            or (self.interval and not self.is_list and not _inside(value, self.interval))
         ):
             shown = text if len(text) <= 60 else text[:57] + "…"
             raise Refused(f"parameter {self.name} is {shown!r}; allowed: {self.allowed}.")
         return value
+
+    def _all_allowed(self, text: str) -> bool:
+        words = text.split(" ")
+        if len(set(words)) < len(words):
+            return False
+        if self.choices:
+            return all(word in self.choices for word in words)
+        return all(
+            re.fullmatch(r"[1-9][0-9]{0,17}|0", word) and _inside(int(word), self.interval)
+            for word in words
+        )
 
 
 _HOW = "end it with `1 to 64`, `in (0, 1]`, `in [0, inf)` or `one of: a, b`"
@@ -103,11 +131,13 @@ def _parameter(line: ast.stmt, comment: str) -> Parameter:
     comment = comment.strip("# ")
     interval = ""
     choices: tuple[Value, ...] = ()
-    if clause := re.search(r"\bone of: *(.+)$", comment):
-        words = clause[1].split(",")
+    is_list = False
+    if clause := re.search(r"\b(one|words) of: *(.+)$", comment):
+        is_list, words = clause[1] == "words", clause[2].split(",")
         choices = tuple(Parameter(name, kind, 0, "").read(word.strip()) for word in words)
-    elif clause := re.search(rf"\b({_NUMBER}) to ({_NUMBER})$", comment):
-        interval = f"[{clause[1]}, {clause[2]}]"
+    elif clause := re.search(rf"\b(numbers )?({_NUMBER}) to ({_NUMBER})$", comment):
+        is_list = kind == "str" and bool(clause[1])
+        interval = f"[{clause[2]}, {clause[3]}]"
     elif clause := re.search(
         rf"\bin ([\[(] *(?:{_NUMBER}|-inf), *(?:{_NUMBER}|inf) *[\])])$", comment
     ):
@@ -119,12 +149,14 @@ def _parameter(line: ast.stmt, comment: str) -> Parameter:
         raise ValueError("its comment does not say what it means")
     if kind in ("int", "float") and not (interval or choices):
         raise ValueError(f"its comment lacks a range: {_HOW}")
-    if kind in ("str", "bool") and interval:
+    if is_list and kind != "str":
+        raise ValueError("a list is a str")
+    if kind in ("str", "bool") and interval and not is_list:
         raise ValueError(f"a {kind} takes choices, not a range")
     found = type(default).__name__
     if found != kind and not (kind == "float" and found == "int"):
         raise ValueError(f"its default {default!r} is no {kind}")
-    parameter = Parameter(name, kind, default, doc, interval, choices)
+    parameter = Parameter(name, kind, default, doc, interval, choices, is_list)
     # a default out of its own range is refused too, and `float = 1` becomes 1.0
     return replace(parameter, default=parameter.read(str(default)))
 

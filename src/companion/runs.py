@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import hashlib
 import json
 import os
 import re
@@ -21,7 +22,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class Page:
     parts: Mapping[str, str]
     parameters: tuple[Parameter, ...]
     downloads: tuple[str, ...] = ()
+    folder: Path = Path()
 
     def notebook(self) -> Any:
         """A fresh notebook, without outputs, with cell ids that stay when other cells change."""
@@ -84,7 +86,24 @@ class Page:
             if name in values:
                 raise Refused(f"parameter {name} is given twice.")
             values[name] = known[name].read(text)
-        return Run(self, {p.name: values.get(p.name, p.default) for p in self.parameters})
+        chosen = {p.name: values.get(p.name, p.default) for p in self.parameters}
+        return Run(self, chosen, self._files(chosen))
+
+    def _files(self, chosen: Mapping[str, Value]) -> dict[str, str]:
+        """The digest of each file that a parameter names, relative to ``notebooks/``."""
+        found = {}
+        for parameter in self.parameters:
+            value = str(chosen[parameter.name])
+            if parameter.is_file and value != parameter.default:
+                try:
+                    data = (self.folder / value).read_bytes()
+                except OSError as error:
+                    raise Refused(
+                        f"parameter {parameter.name} is {value!r}, which cannot be read: "
+                        f"{error.strerror}; allowed: {parameter.allowed}."
+                    ) from error
+                found[parameter.name] = hashlib.sha256(data).hexdigest()
+        return found
 
 
 @dataclass(frozen=True)
@@ -93,11 +112,13 @@ class Run:
 
     page: Page
     parameters: Mapping[str, Value]
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
-        """Hash of the notebook's text, modules, pins, data and all its parameters."""
-        return provenance.key(self.page.parts, self.parameters)
+        """Hash of the notebook's text, modules, pins, data, parameters and the files they name."""
+        parts = dict(self.page.parts) | {f"file {k}": v for k, v in self.files.items()}
+        return provenance.key(parts, self.parameters)
 
 
 def _notebook_path(root: Path, notebook: str) -> Path:
@@ -165,7 +186,7 @@ def read_page(name: str, data: bytes, root: Path) -> Page:
         parts = provenance.notebook_parts(text, "\n".join(python), root, files)
     except (Refused, SyntaxError) as error:
         raise Refused(f"notebooks/{name}.md: {error}") from error
-    return Page(name, text, parts, parameters, downloads)
+    return Page(name, text, parts, parameters, downloads, root / "notebooks")
 
 
 def lacking(page: Page, root: Path) -> str | None:
@@ -206,8 +227,9 @@ def _execute(
         "JUPYTER_CONFIG_DIR": str(scratch / "config"),
         "COMPANION_RESULTS": str(results),
     }
+    environment.pop("COMPANION_CHECKPOINTS", None)  # a user's would be another run's
     if checkpoints is not None:
-        environment.setdefault("COMPANION_CHECKPOINTS", str(checkpoints))
+        environment["COMPANION_CHECKPOINTS"] = str(checkpoints)
     fonts = root / ".cache" / "matplotlib"
     drawn = any(re.search(r"matplotlib|companion\.plotting", cell.source) for cell in nb.cells)
     if drawn and not any(fonts.glob("fontlist-*")):
@@ -305,18 +327,29 @@ def _execute_recorded(
     return record | {"duration_s": round((end - start).total_seconds(), 1)}, failure
 
 
-def done(folder: Path) -> dict[str, Any] | None:
-    """The record of a complete run, or None."""
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a run, complete or failed; None where there is none that one can rely on."""
     try:
         found = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and "error" not in found else None
+    kinds = {"id": str, "notebook": str, "finished": str, "parameters": dict}
+    if not isinstance(found, dict):
+        return None
+    whole = all(isinstance(found.get(name), kind) for name, kind in kinds.items())
+    return found if whole and (folder / f"{found['notebook']}.ipynb").is_file() else None
+
+
+def done(folder: Path) -> dict[str, Any] | None:
+    """The record of a complete run, or None."""
+    found = read_record(folder)
+    return found if found and "error" not in found else None
 
 
 def skipped(folder: Path) -> str | None:
     """Why the run that this folder is named after need not be run again, or None."""
-    if record := done(folder):
+    record = done(folder)
+    if record and record["id"] == folder.name:
         why = "text, modules, pins, data and parameters are the same"
         return f"skipped: ran at {record['finished']}, and {why}"
     return None
@@ -340,20 +373,29 @@ def produce(run: Run, root: Path, work: Path, checkpoints: Path | None = None) -
     """
     import papermill
 
+    from companion.claims import rules_of  # late: it reads tables and statistics
+
     results = work / "results"
     results.mkdir()
+    rules, resumed = rules_of(run.page.name), False  # as they stand before anything is computed
+    if checkpoints is not None:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        first = checkpoints / "rules.json"
+        resumed = any(path != first for path in checkpoints.iterdir())
+        if resumed and first.is_file():
+            rules = json.loads(first.read_text("utf-8"))
+        else:
+            write_whole(first, json.dumps(rules))
     nb = run.page.notebook()
     nb.metadata["kernelspec"] = KERNELSPEC
     nb = papermill.execute_notebook(nb, None, dict(run.parameters), prepare_only=True)
     state = provenance.git_state(root)
     with scratch_folder(work, ".kernel.") as scratch:
-        resumed = checkpoints is not None and any(checkpoints.glob("*"))
         record, failure = _execute_recorded(run, nb, root, results, scratch, checkpoints)
-    record |= {"resumed": True} if resumed else {}
-    from companion.claims import rules_of  # late: it reads tables and statistics
-
     seeds = {name: value for name, value in run.parameters.items() if "seed" in name}
-    record = {"id": run.id, **record, **state, "seeds": seeds, "rules": rules_of(run.page.name)}
+    record = {"id": run.id, **record, **state, "seeds": seeds, "rules": rules}
+    record |= {"files": dict(run.files)} if run.files else {}
+    record |= {"resumed": True} if resumed else {}
     record |= {"error": str(failure)} if failure else {}
     write_whole(work / f"{run.page.name}.ipynb", _stamp(nb, {"id": run.id, "key": record["key"]}))
     write_whole(work / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
@@ -415,6 +457,7 @@ def perform(run: Run, root: Path, out: Path, *, force: bool = False) -> tuple[Pa
     Failed : a cell failed (the partial notebook is kept in ``ID.failed/``), or the folder cannot be
         written.
     """
+    out = out.absolute()  # the kernel has a working directory of its own
     folder = out / run.page.name / run.id
     checkpoints = out / ".checkpoints" / run.page.name / run.id
 

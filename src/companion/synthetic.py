@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from companion.checks import whole_number
 from companion.rnn import RNN, simulate, spectral_norm
 
 if TYPE_CHECKING:
@@ -65,16 +66,18 @@ class Setting:
     def __post_init__(self) -> None:
         sizes = ("hidden_units", "inputs", "outputs", "bias_sequences", "T", "train", "test")
         for name in sizes:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+            whole_number(name, getattr(self, name), 1)
+        whole_number("bias_steps", self.bias_steps, 0)
         if not 0 < self.on_fraction < 1:
             raise ValueError(f"on_fraction is {self.on_fraction}; it must be between 0 and 1.")
         if not 0 <= self.epsilon <= 1:
             raise ValueError(f"epsilon is {self.epsilon}; it must be in [0, 1].")
-        if self.bias_steps < 0 or not np.isfinite(self.snr_db):
+        if not abs(self.snr_db) <= 300:  # beyond, the noise or the signal is rounded away
+            raise ValueError(f"snr_db is {self.snr_db}; it must be in [-300, 300].")
+        if not (np.isfinite(self.bias_rate) and np.isfinite(self.on_threshold)):
             raise ValueError(
-                f"bias_steps is {self.bias_steps} and snr_db {self.snr_db}; they must be at least "
-                "0 and finite."
+                f"bias_rate is {self.bias_rate} and on_threshold {self.on_threshold}; they must be "
+                "finite."
             )
 
 
@@ -172,12 +175,19 @@ def optimum(snr_db: float) -> float:
     return float(1 / (1 + 10 ** (-snr_db / 10)))
 
 
+def _time_constant(modulus: float) -> float:
+    """The steps in which a mode falls to 1/e."""
+    if not 0 < modulus < 1:
+        return np.inf if modulus else 0.0
+    return -1 / float(np.log(modulus))
+
+
 def describe(realisation: Realisation) -> dict[str, float | list[float]]:
     """What the draw came out as, on the test sequences: the checks that the notebook shows.
 
     Returns
     -------
-    norm : ‖W‖₂. time_constants : −1/log of the eigenvalues of W, in steps (W is symmetric).
+    norm : ‖W‖₂. time_constants : −1/log|λ| of the eigenvalues of W, in steps (W is symmetric).
     on : share of time on, per unit. memory : per unit, the first lag, in steps, at which the
     autocorrelation of its state is below 1/e. snr_db : as realised. r2_teacher : R² of the teacher.
     r2_identity : R² of the teacher with W replaced by I and nothing else (orthogonal, no training).
@@ -194,7 +204,7 @@ def describe(realisation: Realisation) -> dict[str, float | list[float]]:
     identity = replace(teacher, rnn=replace(teacher.rnn, W=np.eye(s.hidden_units)))
     return {
         "norm": spectral_norm(teacher.rnn),
-        "time_constants": [-1 / float(np.log(v)) if v < 1 else np.inf for v in eigenvalues],
+        "time_constants": [_time_constant(abs(v)) for v in eigenvalues],
         "on": (h > s.on_threshold).mean((0, 1)).tolist(),
         "memory": below.argmax(0).tolist(),
         "snr_db": float(10 * np.log10(np.mean(clean**2) / np.mean((y - clean) ** 2))),
@@ -229,11 +239,10 @@ def experiment(
     """
     from companion.training import Sequences, Student
 
-    if realisations < 1 or not models or not hidden_units:
-        raise ValueError(
-            f"realisations is {realisations}, models {models}, hidden_units {hidden_units}; there "
-            "must be at least one of each."
-        )
+    whole_number("realisations", realisations, 1)
+    for name, given in (("models", models), ("hidden_units", hidden_units)):
+        if not given or len(set(given)) < len(given):
+            raise ValueError(f"{name} is {given}; there must be at least one, and none twice.")
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(realisations)]
     kinds: Any = models
     students = [

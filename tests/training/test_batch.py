@@ -154,6 +154,20 @@ def test_a_student_that_overflows_is_frozen_and_said_so() -> None:
     np.testing.assert_array_equal(result.theta[0], theta)
 
 
+@pytest.mark.parametrize("model", ["contractive", "urnn"])
+def test_a_student_frozen_at_once_keeps_its_weights(model: Any) -> None:
+    options = Options(loss="cross-entropy", output_bias=True, projection="svd")
+    student, data = Student(model, 4), some_images(20)
+    theta = initial_theta(student, 1, data.y.shape[-1]).astype(np.float32)
+    theta[:4, :4] *= 1e4  # float32 overflows within 20 steps
+    for backend in ("cpu", "reference"):
+        found = fit([student], data, updates=3, batch=4, initial=[theta], options=options,
+                    backend=backend)  # fmt: skip
+        assert found.diverged.tolist() == [0]
+        np.testing.assert_array_equal(found.theta[0], theta)
+        assert found.where[0].startswith("output at step")
+
+
 def test_targets_that_do_not_fit_the_loss_are_refused() -> None:
     images, steps = some_images(5), np.zeros((1, IMAGES, 5, CLASSES), dtype=np.float32)
     students = [Student("rnn", 3)]

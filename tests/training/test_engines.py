@@ -14,7 +14,7 @@ from numba import njit
 from companion.rnn import orthogonality_error, simulate
 from companion.training import cpu, lanes
 from companion.training.cpu import Cpu
-from companion.training.reference import Reference, gradients, outputs, project
+from companion.training.reference import NewtonSchulz, Reference, gradients, outputs, project
 from companion.training.students import (
     Group,
     Options,
@@ -220,6 +220,42 @@ def test_newton_schulz_falls_back_on_the_svd_where_it_does_not_converge() -> Non
         assert orthogonality_error(W) <= 40 * EPS
     # near a singular value 0.01, the nearest orthogonal matrix is known a hundred times less well
     np.testing.assert_allclose(found.theta, expected.theta, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("factor", [1.3, 1.5, 1.8, 2.2, 5.0, 8.0])
+def test_newton_schulz_takes_no_matrix_to_another_orthogonal_one(factor: float) -> None:
+    """From singular values beyond √3 it would converge, but with a sign changed, or overflow."""
+    options = Options(optimiser="rmsprop")
+    group = a_group("urnn", 8, 17, options, k=6)
+    students = tuple(replace(s, learning_rate=1e-9) for s in group.students)
+    group, state = replace(group, students=students), start(group)
+    for theta in state.theta:
+        U, _, Vt = np.linalg.svd(theta[:8, :8])
+        theta[:8, :8] = U @ np.diag(np.linspace(0.9, factor, 8)) @ Vt
+    theta = torch.from_numpy(state.theta.astype(np.float64))
+    expected = project(theta, "urnn", 8)[:, :8, :8].numpy()
+    found, _ = Cpu(group, {}).advance(state, np.arange(4)[None])
+    assert (found.diverged == -1).all()
+    np.testing.assert_allclose(found.theta[:, :8, :8], expected, rtol=0, atol=1e-5)
+    torch_found = NewtonSchulz(group).projected(theta.float(), 8)[:, :8, :8]
+    np.testing.assert_allclose(torch_found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [1e-3, 0.3, 1.0, 30.0])
+def test_rotations_of_any_size_are_those_of_the_matrix_exponential(rate: float) -> None:
+    group = a_group("urnn", 14, 17, Options(projection="exponential"), k=4)
+    students = tuple(replace(s, learning_rate=rate) for s in group.students)
+    group = replace(group, students=students)
+    theta = np.stack([initial_theta(s, M, P) for s in students])
+    batches = np.arange(4)[None]
+    found = []
+    for engine, kind in ((Reference(group, torch.float64), float), (Cpu(group, {}), np.float32)):
+        at = theta.astype(kind)
+        state, _ = engine.advance(State(at, at * 0, at * 0, np.full(4, -1)), batches)
+        found.append(state.theta[:, :14, :14])
+    # ‖K‖ is up to 14 rates, and a rotation by it is known to ‖K‖ roundings
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=1e-5 + 200 * rate * EPS)
+    assert max(map(orthogonality_error, found[1])) <= 140 * EPS
 
 
 def test_projections_are_the_nearest_allowed_matrices() -> None:

@@ -189,10 +189,80 @@ def test_the_table_is_tidy_and_describes_its_columns(tmp_path: Path) -> None:
     assert all(field.metadata[b"description"] for field in table.schema)
 
 
+def test_a_table_without_held_out_data() -> None:
+    table = fit(MIXED[:2], TRAIN, updates=8, batch=6, backend="cpu").table()
+    assert table.num_rows == 2 * 2
+    assert not {"held_out", "r2", "r2_best"} & set(table.column_names)
+
+
+def test_r2_of_any_float_type_is_that_of_float64() -> None:
+    y = 300 * np.sign(TEST.y)  # whose squares overflow in float16
+    found = [
+        fit(MIXED[:1], TRAIN, updates=0, batch=6, held_out={"test": Sequences(TEST.x, y_)}).r2
+        for y_ in (y, y.astype(np.float16))
+    ]
+    np.testing.assert_allclose(found[0]["test"], found[1]["test"], rtol=1e-6)
+
+
+def test_what_is_no_data_or_options_is_refused_by_type() -> None:
+    for bad in ({"train": (TRAIN.x, TRAIN.y)}, {"options": {}}, {"held_out": {"t": TEST.x}}):
+        arguments: dict[str, Any] = {"students": ONE, "train": TRAIN, "updates": 4} | bad
+        with pytest.raises(TypeError, match="it must be"):
+            fit(**arguments)
+
+
+def test_data_in_any_layout_train_the_same() -> None:
+    turned = Sequences(TRAIN.x[:, :, ::-1], TRAIN.y[:, :, ::-1].astype(">f4"))
+    straight = Sequences(turned.x.copy(), turned.y.astype(np.float32))
+    for backend in ("cpu", "reference"):
+        a, b = (fit(ONE, d, updates=4, batch=6, backend=backend) for d in (turned, straight))
+        np.testing.assert_array_equal(a.theta[0], b.theta[0])
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ValueError, match="no GPU"):
+        fit(ONE, TRAIN, updates=4, batch=6, backend="cuda")
+
+
+@pytest.mark.parametrize("damage", ["", "garbage", "half", "other"])
+def test_a_damaged_checkpoint_is_made_again(damage: str, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"updates": 8, "batch": 6, "backend": "cpu"}
+    whole = fit(ONE, TRAIN, **arguments, checkpoint=tmp_path)
+    [path] = tmp_path.glob("*.npz")
+    if damage == "other":
+        np.savez(path, something=np.zeros(3))
+    else:
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2] if damage == "half" else damage.encode())
+    with pytest.warns(UserWarning, match=f"{path.name} is damaged"):
+        again = fit(ONE, TRAIN, **arguments, checkpoint=tmp_path)
+    np.testing.assert_array_equal(whole.theta[0], again.theta[0])
+
+
+def test_a_shorter_call_leaves_a_longer_checkpoint_alone(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"batch": 6, "backend": "cpu", "record_every": 3}
+    fit(ONE, TRAIN, updates=24, **arguments, checkpoint=tmp_path)
+    [path] = tmp_path.glob("*.npz")
+    kept = path.read_bytes()
+    short = fit(ONE, TRAIN, updates=12, **arguments, checkpoint=tmp_path)
+    assert path.read_bytes() == kept
+    alone = fit(ONE, TRAIN, updates=12, **arguments)
+    np.testing.assert_array_equal(short.theta[0], alone.theta[0])
+
+
 ONE = [Student("rnn", 3)]
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"students": []}, "0 students"),
-    ({"updates": -1}, "updates = -1"),
+    ({"students": []}, "no students"),
+    ({"updates": -1}, "updates is -1"),
+    ({"updates": 2.0}, "updates is 2.0"),
+    ({"updates": True}, "updates is True"),
+    ({"batch": "4"}, "batch is '4'"),
+    ({"threads": 0}, "threads is 0"),
+    ({"seed": 1.5}, "seed is 1.5"),
     ({"batch": 25}, "batch is 25"),
     ({"backend": "gpu"}, "backend is 'gpu'"),
     ({"dtype": "float64", "backend": "cpu"}, "dtype is 'float64'"),
@@ -203,7 +273,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"initial": [np.full((4, 6), np.nan)]}, "initial"),
     ({"initial": [np.ones((4, 6))]}, "under F"),
     ({"initial": []}, "0 entries"),
-    ({"record_every": 0}, "record_every = 0"),
+    ({"record_every": 0}, "record_every is 0"),
+    ({"batches": np.zeros((4, 0), dtype=int)}, "batches"),
+    ({"held_out": {"test": Sequences(TEST.x, TEST.y * 0)}}, "0 throughout"),
     ({"held_out": {"test": Sequences(TEST.x[:1], TEST.y[:1])}}, "held_out"),
 ]
 
@@ -220,7 +292,12 @@ def test_bad_arguments_are_refused(bad: dict[str, Any], message: str) -> None:
     [
         (lambda: Student("gru", 3), "model is 'gru'"),
         (lambda: Student("rnn", 0), "hidden_units is 0"),
+        (lambda: Student("rnn", 2.5), "hidden_units is 2.5"),
+        (lambda: Student("rnn", 3, data=0.5), "data is 0.5"),
         (lambda: Student("rnn", 3, learning_rate=0), "learning_rate is 0"),
+        (lambda: Student("rnn", 3, learning_rate=float("nan")), "learning_rate is nan"),
+        (lambda: Student("rnn", 3, learning_rate=1e39), "learning_rate is 1e"),
+        (lambda: Options(output_bias="no"), "output_bias is 'no'"),
         (lambda: Options(optimiser="sgd"), "optimiser is 'sgd'"),
         (lambda: Options(clip=0.0), "clip is 0"),
         (lambda: Sequences(TRAIN.x, TRAIN.y[:, :3]), "x has shape"),

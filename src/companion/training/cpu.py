@@ -200,14 +200,17 @@ def kernel(gates: int, n: int, m: int, p: int, S: int) -> int:
 def orthogonalise(theta, n, w, work, diverged, outside):
     """W ← the nearest orthogonal matrix, X ← X (3 I − XᵀX)/2; counts and marks lanes it fails in.
 
-    The error e = max |XᵀX − I| falls as ¾ e²; from 1e-4 one more step takes it below rounding.
+    The error e = max |XᵀX − I| falls as ¾ e²; from 1e-4 one more step takes it below rounding. From
+    ‖XᵀX − I‖_F < 1 on, every singular value is below √2 and goes to 1; from √3 on one would change
+    its sign, and X converge to another orthogonal matrix.
     """
     X, G, Y = work[: n * n], work[n * n : 2 * n * n], work[2 * n * n :]
     for i in range(n):
         for j in range(n):
             store(X, i * n + j, load(theta, i * w + j))
     error, done = np.ones(LANES, dtype=np.float32), np.zeros(LANES, dtype=np.bool_)
-    for _ in range(8):
+    far = np.zeros(LANES, dtype=np.float32)
+    for turn in range(8):
         for lane in range(LANES):
             done[lane] = error[lane] < 1e-4
             error[lane] = 0
@@ -219,7 +222,10 @@ def orthogonalise(theta, n, w, work, diverged, outside):
                 store(G, i * n + j, total)
                 for lane in range(LANES):
                     value = G[i * n + j, lane]
-                    error[lane] = max(error[lane], abs(value - np.float32(i == j)))
+                    off = value - np.float32(i == j)
+                    error[lane] = max(error[lane], abs(off))
+                    if turn == 0:
+                        far[lane] += off * off
                     if done[lane]:  # no further step, so that no lane depends on the others
                         G[i * n + j, lane] = i == j
                     else:
@@ -233,7 +239,8 @@ def orthogonalise(theta, n, w, work, diverged, outside):
         X, Y = Y, X
         failed = 0
         for lane in range(LANES):
-            outside[lane] = diverged[lane] < 0 and not error[lane] < 1e-4
+            near = error[lane] < 1e-4 and far[lane] < 1
+            outside[lane] = diverged[lane] < 0 and not near
             failed += outside[lane]
         if failed == 0:
             break
@@ -248,7 +255,7 @@ def orthogonalise(theta, n, w, work, diverged, outside):
 @compiled
 def skew_gradient(theta, g, n, w, work):
     """The gradient G of W ← WᵀG − GᵀW, that of W exp(K) in K at K = 0; keeps W in work."""
-    A, W = work[: n * n], work[2 * n * n :]
+    A, W = work[: n * n], work[2 * n * n : 3 * n * n]
     for i in range(n):
         for j in range(n):
             store(W, i * n + j, load(theta, i * w + j))
@@ -263,23 +270,56 @@ def skew_gradient(theta, g, n, w, work):
 
 @compiled
 def rotate(theta, n, w, work):
-    """W − K, as the optimiser left it, becomes W exp(−K) = Σ W (−K)ᵏ/k!, W as kept in work."""
-    X, K, Y = work[: n * n], work[n * n : 2 * n * n], work[2 * n * n :]
+    """W − K, as the optimiser left it, becomes W exp(−K), W as kept in work.
+
+    exp(−K) = exp(−K/2ˢ)^(2ˢ), the inner one by its series, with s so large in each lane that
+    ‖K/2ˢ‖_F ≤ 2, where sixteen terms are beyond rounding.
+    """
+    E, K, W = work[: n * n], work[n * n : 2 * n * n], work[2 * n * n : 3 * n * n]
+    X, Y = work[3 * n * n : 4 * n * n], work[4 * n * n :]
+    square, halvings = np.zeros(LANES), np.zeros(LANES, dtype=np.int64)
     for i in range(n):
         for j in range(n):
-            store(K, i * n + j, sub(load(theta, i * w + j), load(Y, i * n + j)))
-            store(theta, i * w + j, load(Y, i * n + j))
-    for power in range(1, 17):  # beyond rounding while ‖K‖ < 2, a rate of 0.1 at n = 14
+            store(K, i * n + j, sub(load(theta, i * w + j), load(W, i * n + j)))
+            for lane in range(LANES):
+                square[lane] += K[i * n + j, lane] ** 2
+    for lane in range(LANES):
+        while square[lane] > 4:
+            square[lane] /= 4
+            halvings[lane] += 1
+    for i in range(n):
+        for j in range(n):
+            for lane in range(LANES):
+                K[i * n + j, lane] *= np.float32(0.5) ** halvings[lane]
+                X[i * n + j, lane] = E[i * n + j, lane] = np.float32(i == j)
+    for power in range(1, 17):
         for i in range(n):
             for j in range(n):
                 total = zero()
                 for k in range(n):
-                    total = fma(load(Y, i * n + k), load(K, k * n + j), total)
-                store(X, i * n + j, total)
+                    total = fma(load(X, i * n + k), load(K, k * n + j), total)
+                store(Y, i * n + j, total)
                 for lane in range(LANES):
-                    X[i * n + j, lane] /= np.float32(power)
-                store(theta, i * w + j, add(load(theta, i * w + j), load(X, i * n + j)))
+                    Y[i * n + j, lane] /= np.float32(power)
+                store(E, i * n + j, add(load(E, i * n + j), load(Y, i * n + j)))
         X, Y = Y, X
+    for turn in range(max(halvings)):
+        for i in range(n):
+            for j in range(n):
+                total = zero()
+                for k in range(n):
+                    total = fma(load(E, i * n + k), load(E, k * n + j), total)
+                store(X, i * n + j, total)
+        for i in range(n * n):
+            for lane in range(LANES):
+                if turn < halvings[lane]:  # so that no lane depends on the others
+                    E[i, lane] = X[i, lane]
+    for i in range(n):
+        for j in range(n):
+            total = zero()
+            for k in range(n):
+                total = fma(load(W, i * n + k), load(E, k * n + j), total)
+            store(theta, i * w + j, total)
 
 
 @compiled
@@ -444,7 +484,7 @@ class Cpu:
                 diverged,
                 np.ascontiguousarray(batches[made:], dtype=np.int64),
                 (*self._pack(self.group.train), self.group.train.x.shape[2]),
-                (*scratch, aligned(rows * w), aligned(3 * n * n)),
+                (*scratch, aligned(rows * w), aligned(5 * n * n)),
                 (n, p, w, rows),
                 settings,
                 (state.update + made, rates, alphas[made:], epsilons[made:], losses[made:]),

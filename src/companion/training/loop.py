@@ -7,6 +7,9 @@ import importlib.util
 import os
 import threading
 import time
+import warnings
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
+from companion.checks import whole_number
 from companion.files import whole
 from companion.training.students import (
     Engine,
@@ -92,11 +96,12 @@ class Fit:
         return self.score
 
     def table(self) -> pyarrow.Table:
-        """One row for each student, record and held-out set; columns say what they hold."""
+        """One row for each student, record and held-out set if any; columns say what they hold."""
         import pyarrow as pa
 
         K, R = self.train_loss.shape
         names, judged_by = list(self.score), self.judged_by
+        sets = max(1, len(names))
         per_student: dict[str, Any] = {
             key: [asdict(s)[key] for s in self.students]
             for key in COLUMNS
@@ -104,15 +109,15 @@ class Fit:
         }
         per_student |= {"student": list(range(K)), "diverged": self.diverged, "where": self.where}
         columns: dict[str, Array] = {
-            key: np.repeat(np.asarray(values), R * len(names))
-            for key, values in per_student.items()
+            key: np.repeat(np.asarray(values), R * sets) for key, values in per_student.items()
         }
-        columns["update"] = np.tile(np.repeat(self.updates, len(names)), K)
-        columns["train_loss"] = np.repeat(self.train_loss.ravel(), len(names))
-        columns["held_out"] = np.tile(np.array(names), K * R)
-        score = np.stack([self.score[name] for name in names], -1)
-        columns[judged_by] = score.ravel()
-        columns[f"{judged_by}_best"] = np.fmax.accumulate(score, axis=1).ravel()
+        columns["update"] = np.tile(np.repeat(self.updates, sets), K)
+        columns["train_loss"] = np.repeat(self.train_loss.ravel(), sets)
+        if names:
+            columns["held_out"] = np.tile(np.array(names), K * R)
+            score = np.stack([self.score[name] for name in names], -1)
+            columns[judged_by] = score.ravel()
+            columns[f"{judged_by}_best"] = np.fmax.accumulate(score, axis=1).ravel()
         described = {key: text for key, text in COLUMNS.items() if key in columns}
         arrays = [pa.array(columns[key]) for key in described]
         fields = [
@@ -146,12 +151,16 @@ COLUMNS = {
 def _backend(name: Backend) -> str:
     if name not in get_args(Backend):
         raise ValueError(f"backend is {name!r}; allowed: {', '.join(get_args(Backend))}.")
-    if name != "auto":
+    if name in ("cpu", "reference"):
         return name
     import torch
 
-    has_triton = importlib.util.find_spec("triton") is not None
-    return "cuda" if torch.cuda.is_available() and has_triton else "cpu"
+    # under its interpreter Triton computes on the processor
+    there = torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
+    here = there and importlib.util.find_spec("triton") is not None
+    if name == "cuda" and not here:
+        raise ValueError("backend is 'cuda', but no GPU or no Triton is here; allowed: auto, cpu.")
+    return "cuda" if here and torch.cuda.is_available() else name.replace("auto", "cpu")
 
 
 def _engines(backend: str, dtype: str, loss: Loss) -> tuple[Callable[[Group], Engine], int]:
@@ -214,6 +223,18 @@ def _digest(*parts: Any) -> str:
     return h.hexdigest()[:20]
 
 
+def _saved(path: Path, names: Sequence[str]) -> dict[str, Array]:
+    """The arrays ``names`` of a checkpoint; none, where there is no such file or it is damaged."""
+    if not path.exists():
+        return {}
+    try:
+        with path.open("rb") as whole_file, np.load(whole_file, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        warnings.warn(f"{path} is damaged ({error}) and is made again", stacklevel=2)
+        return {}
+
+
 def processors() -> int:
     """How many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
@@ -240,11 +261,10 @@ def _refuse_bad(
             + ("a single 1 among zeros, for the last step" if last else f"all {T} steps")
             + "."
         )
-    if not students or updates < 0 or (record_every is not None and record_every < 1):
-        raise ValueError(
-            f"{len(students)} students, updates = {updates}, record_every = {record_every}; there "
-            "must be at least 1, 0 and 1."
-        )
+    if not students:
+        raise ValueError("there are no students; at least one is needed.")
+    if record_every is not None:
+        whole_number("record_every", record_every, 1)
     for name, data in held_out.items():
         steps = 1 if last else data.x.shape[2]
         if (data.x.shape[0], data.x.shape[-1], *data.y.shape[2:]) != (R, m, steps, p):
@@ -253,10 +273,16 @@ def _refuse_bad(
                 f"as in train, there must be {R} realisations, {m} inputs and {p} outputs at "
                 f"{'the last step' if last else 'every step'}."
             )
+        if not last and not data.power.all():
+            raise ValueError(
+                f"y of held_out[{name!r}] is 0 throughout a realisation, where R² has no meaning; "
+                "leave it out, or give other data."
+            )
     if (
         batches.dtype.kind not in "iu"
         or batches.ndim != 2
         or len(batches) != updates
+        or batches.shape[1] < 1
         or (batches.size and not 0 <= batches.min() <= batches.max() < S)
     ):
         raise ValueError(
@@ -314,14 +340,15 @@ def fit(
     dtype : "float32", or with the reference "float64".
     threads : of the CPU back end; by default one for each processor this process may use.
     checkpoint : a folder. At each record, each group of students is saved there, and a later call
-        with the same arguments, or with more updates, goes on from there, to a result equal bit for
-        bit.
+        with the same arguments goes on from there, to a result equal bit for bit; so does one with
+        more updates, if the earlier number was a multiple of ``record_every``. One with fewer
+        leaves what is there alone. A damaged file is made again, with a warning.
     keep_history : whether to return Θ of every record.
     progress : whether to show a progress bar.
 
     Raises
     ------
-    ValueError : for bad arguments, before any work is done.
+    TypeError, ValueError : for bad arguments, before any work is done.
 
     Examples
     --------
@@ -332,8 +359,16 @@ def fit(
     >>> result.r2["test"].shape, result.diverged.tolist()
     ((2, 2), [-1, -1])
     """
-    start, options = time.perf_counter(), options or Options()
-    held_out = dict(held_out or {})
+    start, held_out = time.perf_counter(), dict({} if held_out is None else held_out)
+    options = Options() if options is None else options
+    typed = {"train": (train, Sequences), "options": (options, Options)}
+    typed |= {f"held_out[{name!r}]": (data, Sequences) for name, data in held_out.items()}
+    for name, (value, kind) in typed.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is a {type(value).__name__}; it must be {kind.__name__}.")
+    updates, seed = whole_number("updates", updates, 0), whole_number("seed", seed, 0)
+    if threads is not None:
+        threads = whole_number("threads", threads, 1)
     backend_name = _backend(backend)
     if dtype not in ("float32", "float64") or (dtype == "float64" and backend_name != "reference"):
         raise ValueError(
@@ -342,7 +377,8 @@ def fit(
         )
     if batches is None:
         count = train.x.shape[1]
-        batches = draw_batches(count, batch, max(updates, 0), np.random.default_rng(seed))
+        batch = whole_number("batch", batch, 1)
+        batches = draw_batches(count, batch, updates, np.random.default_rng(seed))
     batches = np.asarray(batches)
     m, p = train.x.shape[-1], train.y.shape[-1]
     if initial is not None and len(initial) != len(students):
@@ -390,19 +426,23 @@ def fit(
             made["history"] = np.zeros((*made["loss"].shape, *theta.shape[1:]), dtype=dtype)
         done = 0
         if folder is not None:
-            first = records[0]
-            what = (group.students, options, backend_name, list(made), first, batches[:first])
+            first = batches[:1]
+            what = (group.students, options, backend_name, list(made), record_every, first)
             path = folder / f"{_digest(data_digest, *what, theta)}.npz"
-        if path is not None and path.exists():
-            with np.load(path, allow_pickle=False) as saved:
-                update, count = int(saved["update"]), len(saved["records"])
-                same = saved["batches"] == _digest(batches[:update])
-                if same and np.array_equal(saved["records"], records[:count]):
-                    names = ("theta", "mean", "square", "diverged")
-                    state = State(**{name: saved[name] for name in names}, update=update)
-                    done = count
-                    for name, values in made.items():
-                        values[:, :done] = saved[name]
+            names = ("theta", "mean", "square", "diverged")
+            saved = _saved(path, (*names, "update", "records", "batches", *made))
+            update, count = int(saved.get("update", 0)), len(saved.get("records", ()))
+            if update > updates:
+                path = None  # of a longer call, which this one leaves alone
+            elif (
+                count
+                and saved["batches"] == _digest(batches[:update])
+                and np.array_equal(saved["records"], records[:count])
+            ):
+                state = State(**{name: saved[name] for name in names}, update=update)
+                done = count
+                for name, values in made.items():
+                    values[:, :done] = saved[name]
             with lock:
                 bar.update(state.update * len(members))
         engine = engine_of(group)

@@ -100,8 +100,8 @@ def first_non_finite(
     gates: int,
     kind: Loss = "mean-square",
 ) -> str:
-    """Where the first inf or NaN of a student on a batch arises, in words, in float32."""
-    at, x_, y_ = (torch.from_numpy(a.astype(np.float32))[None] for a in (theta, x, y))
+    """Where the first inf or NaN of a student on a batch arises, in words, in the type of Θ."""
+    at, x_, y_ = (torch.from_numpy(a.astype(theta.dtype))[None] for a in (theta, x, y))
     estimate = outputs(at, x_, y.shape[-1], gates)[0]
     wrong = (~torch.isfinite(estimate)).any(2).nonzero()
     if len(wrong):
@@ -128,7 +128,8 @@ class Reference:
         self.data: dict[int, tuple[Tensor, Tensor]] = {}
 
     def _tensor(self, a: Array) -> Tensor:
-        return torch.from_numpy(np.asarray(a)).to(self.device, self.dtype)
+        kind = np.float64 if self.dtype == torch.float64 else np.float32
+        return torch.from_numpy(np.ascontiguousarray(a, dtype=kind)).to(self.device)
 
     def _batch(self, data: Sequences, index: Int[Array, " B"]) -> tuple[Tensor, Tensor]:
         if id(data) not in self.data:
@@ -222,16 +223,17 @@ class NewtonSchulz(Reference):
         self, theta: Float[Tensor, "k rows columns"], n: int
     ) -> Float[Tensor, "k rows columns"]:
         """X ← X (3 I − XᵀX)/2 for every urnn at once, where it converges; else the SVD."""
-        outside = self.constrained
+        outside, theta = self.constrained, theta.clone()
         if self.newton_schulz.any():
-            theta = theta.clone()
             X = theta[:, :n, :n]
+            # further away X may converge to another orthogonal matrix, see `cpu.orthogonalise`
+            near = (X.mT @ X - self.units).square().sum((1, 2)) < 1
             for _ in range(5):
                 gram = X.mT @ X
                 error = (gram - self.units).abs().amax((1, 2))
                 X = 1.5 * X - 0.5 * X @ gram
             # from an error of 1e-4 the last step went below rounding
-            done = self.newton_schulz & (error < 1e-4)
+            done = self.newton_schulz & near & (error < 1e-4)
             theta[:, :n, :n] = torch.where(done[:, None, None], X, theta[:, :n, :n])
             outside = outside & ~done
         for i in outside.nonzero()[:, 0].tolist():

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
+from companion.checks import whole_number
 from companion.rnn import RNN
 
 Array = np.ndarray
@@ -59,13 +60,12 @@ class Student:
     def __post_init__(self) -> None:
         _one_of("model", self.model, Model)
         _one_of("initialisation", self.initialisation, Initialisation)
-        if self.hidden_units < 1 or self.data < 0 or self.seed < 0:
-            raise ValueError(
-                f"hidden_units is {self.hidden_units}, data {self.data}, seed {self.seed}; they "
-                "must be at least 1, 0 and 0."
-            )
-        if not 0 < self.learning_rate < np.inf:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be positive.")
+        for name, least in (("hidden_units", 1), ("data", 0), ("seed", 0)):
+            # as an int, so that equal students are written alike in a checkpoint's name
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
+        if not 0 < self.learning_rate <= 1e6:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be in (0, 1e6].")
+        object.__setattr__(self, "learning_rate", float(self.learning_rate))
 
     @property
     def gates(self) -> int:
@@ -80,8 +80,9 @@ class Options:
     Parameters
     ----------
     optimiser, convention : "adam" or "rmsprop" with the constants and the place of ε of "keras"
-        (the original; Adam: α√(1−β₂ᵗ)/(1−β₁ᵗ) m/(√v + ε), ε = 1e-7; RMSprop: ρ = 0.9) or "torch"
-        (Adam: ε = 1e-8 added after the bias correction; RMSprop: ρ = 0.99).
+        (version 2, of 2019, as the original; Adam: α√(1−β₂ᵗ)/(1−β₁ᵗ) m/(√v + ε), ε = 1e-7; RMSprop:
+        g/(√v + ε), ρ = 0.9, where Keras 3 has g/√(v + ε)) or "torch" (Adam: ε = 1e-8 added after
+        the bias correction; RMSprop: ρ = 0.99).
     clip : scale a student's gradient to this norm, over all its parameters, where it is longer.
     output_bias : whether c is trained; otherwise it stays where it starts, at 0 unless given.
     projection : how the W of a "urnn" stays orthogonal. "svd": the nearest orthogonal matrix after
@@ -105,6 +106,8 @@ class Options:
         _one_of("convention", self.convention, Convention)
         _one_of("projection", self.projection, Projection)
         _one_of("loss", self.loss, Loss)
+        if not isinstance(self.output_bias, bool):
+            raise ValueError(f"output_bias is {self.output_bias!r}; it must be True or False.")
         if self.clip is not None and not 0 < self.clip < np.inf:
             raise ValueError(f"clip is {self.clip}; it must be positive, or None.")
 
@@ -166,7 +169,7 @@ class Sequences:
     @property
     def power(self) -> Float[Array, " R"]:
         """mean(y²) of each realisation: the mean squared error of the answer 0."""
-        return np.asarray(np.mean(self.y**2, axis=(1, 2, 3), dtype=np.float64))
+        return np.asarray(np.mean(np.square(self.y, dtype=np.float64), axis=(1, 2, 3)))
 
 
 @dataclass(frozen=True, eq=False)
