@@ -104,6 +104,37 @@ def test_a_rule_changed_after_its_run_shows(monkeypatch: pytest.MonkeyPatch) -> 
     assert status(claim, records) == "changed"
 
 
+def test_how_results_are_read_is_part_of_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The baseline is that of the first records; it must not move with the code."""
+    assert claims.READING == "34de54066c5c9ddd"
+    assert judges.reading_digest() == claims.READING, (
+        "how results are read has changed: every rule's hash changes with it, and every run shows "
+        "as made under another rule, which it then is"
+    )
+    before = BY_ID["S-on"].rule.sha256
+    monkeypatch.setattr(judges, "reading_digest", lambda: "0" * 16)
+    assert BY_ID["S-on"].rule.sha256 != before
+    assert judge(BY_ID["S-on"], Evidence(ROOT)).rule_status == "changed"
+
+
+def test_a_claim_whose_students_were_all_lost_takes_no_other_down(copy: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for path in (copy / "book/results/synthetic").glob("*20.parquet"):
+        table = pq.read_table(path)
+        gone = [
+            3 if (row["model"], row["hidden_units"]) == ("rnn", 14) else row["diverged"]
+            for row in table.select(["model", "hidden_units", "diverged"]).to_pylist()
+        ]
+        at = table.column_names.index("diverged")
+        pq.write_table(table.set_column(at, "diverged", pa.array(gone)), path)
+    rows = {row.claim.id: row.finding for row in claims.ledger(copy)}
+    assert rows["F2-rnn-rises"].verdict == "not tested"
+    assert "at least two" in rows["F2-rnn-rises"].why
+    assert rows["F2-double"].verdict != "not tested"
+
+
 def test_what_a_record_can_say_of_a_rule() -> None:
     claim = BY_ID["S-on"]
     mine, other = {"rules": {claim.id: claim.rule.sha256}}, {"rules": {claim.id: "0" * 16}}

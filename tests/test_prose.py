@@ -26,7 +26,8 @@ REASONS = ("poster", "choice", "fact")
 NAME = re.compile(
     r"""(?ixm)
     (?: theorems?|figures?|propositions?|steps?|lags?|exercises?|point|chapters?|entry|state
-      | \b(?:n|k|t|q|w|x|m|T|phi|ε)\s*= ) \s* [\d]+ (?: \s*(?:,|and|or|to|…|-|–)\s*\d+ )*
+      | \b(?:n|k|t|q|w|x|m|T|phi|ε)\s*= )
+      \s* \d+ (?![.,]?\d) (?: \s*(?:,|and|or|to|…|-|–)\s*\d+ (?![.,]?\d) )*
     | \*\*\d+\.\*\* | ^\d+\.\  # an exercise, an item of a list
     | \[\d\]?(?=[\s.,]|$)         # a link named by a theorem's number
     | \b 1/e \b
@@ -38,8 +39,11 @@ NAME = re.compile(
     | \(\d{4}\) | \b(?:19|20)\d\d\b(?:-\d\d-\d\d)? # years and dates
     """
 )
-NUMBER = re.compile(r"(?<![\w.\d])[+−-]?\d+(?:[.,  ]\d+)*\s?%?")
-DECIMAL = re.compile(r"\d+\.\d+")
+NUMBER = re.compile(r"(?<![\w.\d])[+−-]?(?:\d+(?:[.,  ]\d+)*|\.\d+)\s?%?")
+# in mathematics integers are exponents and sizes, unless they stand alone; in captions, sizes
+DECIMAL = re.compile(r"\d*\.\d+|\$\d{2,}\$|\d{3,}/\d{3,}")
+PROSE = ("prf:", "dropdown", "admonition", "note", "tip", "warning", "important", "hint", "margin",
+         "sidebar", "list-table", "attention", "caution", "seealso", "topic")  # fmt: skip
 
 
 def prose(text: str) -> tuple[str, str]:
@@ -51,20 +55,21 @@ def prose(text: str) -> tuple[str, str]:
     text = re.sub(r"\A---\n.*?\n---\n", blank, text, flags=re.DOTALL)
     kept: list[str] = []
     math: list[str] = []
-    code, ticks = "", 0
+    code, ticks, header = "", 0, 0
     for line in text.splitlines():
         fence = re.match(r"\s*(`{3,}|:{3,})(.*)", line)
         if code:
+            header += line.strip() == "---"  # of a cell: holds the caption and alt of its figure
             kept.append("")
-            math.append(line if code == "math" else "")
+            math.append(line if code == "math" or header == 1 else "")
             closing = fence and not fence[2].strip() and len(fence[1]) >= ticks
             code = "" if closing else code
             continue
         math.append("")
         if fence:
             info = fence[2].strip()
-            prose_block = info.startswith(("{prf:", "{dropdown}", "{admonition}", "{note}"))
-            ticks = len(fence[1])
+            prose_block = info.startswith(tuple(f"{{{name}" for name in PROSE))
+            ticks, header = len(fence[1]), 0
             code = "" if prose_block or not info else "math" if info[:6] == "{math}" else "code"
             kept.append("")
         else:
@@ -131,6 +136,14 @@ def test_the_list_has_reasons_and_nothing_unused() -> None:
         ("Needs Python 3.11, 3.12 or 3.13, and is CC BY-SA 3.0.", 0),
         ("| LSTM | 128 | 88% | {cite:t}`le2015` |", 0),
         ("A share of 3.0 is not a name.", 1),
+        ("At n = 0.976 or Figure 0.976, and R² of .976.", 3),
+        ("It wins in $29$ of $30$ systems, $976/1000$ of them.", 3),
+        ("```{tip}\nIt is 0.31.\n```\n", 1),
+        (
+            "```{code-cell}\n---\nmystnb:\n  figure:\n    caption: |\n      It is 0.31.\n---\n"
+            "x = 2.5\n```",
+            1,
+        ),
     ],
 )
 def test_the_rule_sees(text: str, count: int) -> None:

@@ -261,11 +261,13 @@ def test_workers_share_out_processors_and_visible_gpus(monkeypatch: pytest.Monke
 
 def order(root: Path) -> cluster.Order:
     tree = provenance.source_tree_hash(root / "src/companion")
-    return cluster.Order("topic", tree, provenance.installed(root), str(root))
+    return cluster.Order(
+        "topic", tree, provenance.installed(root), cluster.python_version(), str(root)
+    )
 
 
 def test_a_worker_refuses_what_it_would_not_run_the_same(
-    root: Path, page: runs.Page, tmp_path: Path
+    root: Path, page: runs.Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = order(root)
     assert cluster.refusal(asked, page) is None
@@ -273,6 +275,14 @@ def test_a_worker_refuses_what_it_would_not_run_the_same(
     assert cluster.refusal(replace(asked, packages=packages), page) is None
     packages["numpy"] = "1.0"
     assert "has numpy 2" in str(cluster.refusal(replace(asked, packages=packages), page))
+    assert "has Python 3" in str(cluster.refusal(replace(asked, python="3.10"), page))
+    here = provenance.installed(root)
+    for name, refused in (("torch", True), ("jupyter-book", False)):  # what runs need, and not
+        monkeypatch.setattr(
+            provenance, "installed", lambda _, name=name: {**here, name: "not installed"}
+        )
+        assert (f"has no {name}" in str(cluster.refusal(asked, page))) == refused
+    monkeypatch.setattr(provenance, "installed", lambda _: here)
 
     other = make_root(tmp_path / "other", tmp_path)
     there = replace(asked, root=str(other))
@@ -334,7 +344,9 @@ def test_a_dry_run_prints_the_plan(root: Path, capsys: pytest.CaptureFixture[str
         (["../demo"], "outside"),
         (["demo", "--grid", "n=0"], "parameter n is '0'"),
         (["demo", "--scheduler", "tcp://10.0.0.1:8786"], "allowed for another machine: tls://"),
+        (["demo", "--scheduler", ""], "allowed: tcp://"),
         (["demo", "--workers", "0"], "--workers 0"),
+        (["demo", "--workers", "0", "--dry-run"], "--workers 0"),
         (["demo", "--params", "missing.yaml"], "missing.yaml cannot be read"),
     ],
 )
@@ -358,6 +370,36 @@ def test_a_scheduler_that_is_not_there_ends_the_sweep(page: runs.Page, root: Pat
         address = f"tcp://127.0.0.1:{bound.getsockname()[1]}"
         with pytest.raises(runs.Failed, match=f"no workers at {address} within 1 s"):
             sweep.sweep([page.run()], root, root / "runs", scheduler=address, seconds=1)
+
+
+def test_a_peer_that_is_no_scheduler_ends_the_sweep(page: runs.Page, root: Path) -> None:
+    with socket.socket() as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.listen()  # takes the connection, and says nothing
+        address = f"tcp://127.0.0.1:{peer.getsockname()[1]}"
+        before = time.monotonic()
+        with pytest.raises(runs.Failed, match=f"no workers at {address} within 2 s"):
+            sweep.sweep([page.run()], root, root / "runs", scheduler=address, seconds=2)
+        assert time.monotonic() - before < 20
+
+
+def test_a_frozen_scheduler_ends_the_sweep(page: runs.Page, root: Path) -> None:
+    dask = Cluster(root)
+    try:
+        scheduler = dask.scheduler()
+        dask.worker()
+        todo = grid.expand(page, ["seed=10"])
+        with ThreadPoolExecutor(1) as pool:
+            work = pool.submit(
+                sweep.sweep, todo, root, root / "runs", scheduler=dask.address, seconds=5
+            )
+            started(root, 1)
+            scheduler.send_signal(signal.SIGSTOP)
+            with pytest.raises(runs.Failed, match="is lost"):
+                work.result(90)
+            scheduler.send_signal(signal.SIGCONT)
+    finally:
+        dask.stop()
 
 
 def test_a_scheduler_without_workers_ends_the_sweep(page: runs.Page, root: Path) -> None:
@@ -448,6 +490,7 @@ def fake(root: Path, run: runs.Run, record: dict[str, Any], values: Any = None) 
     record = {"id": run.id, "key": provenance.key(run.page.parts), "notebook": "demo"} | record
     record = {"finished": "then", "duration_s": 1, "parameters": dict(run.parameters)} | record
     (folder / "record.json").write_text(json.dumps(record))
+    (folder / "demo.ipynb").touch()
     if values is not None:
         (folder / "results/values.json").write_text(json.dumps(values))
 
@@ -483,6 +526,38 @@ def test_results_are_one_tidy_table(
     ]
     found = table.find(root, root / "runs")
     assert len(table.rows(found, older=True)) == 5
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"id": 1}',
+        '{"id": "ID", "notebook": "demo", "finished": 3, "parameters": {}}',
+        '{"id": "ID", "notebook": "demo", "finished": "3", "parameters": []}',
+        '{"id": "ffffffffffffffff", "notebook": "demo", "finished": "3", "parameters": {}}',
+        "[" * 200_000,
+        "",
+        None,
+    ],
+)
+def test_a_damaged_record_hides_no_other_run(
+    root: Path, page: runs.Page, record: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = grid.expand(page, ["n=1,2"])
+    fake(root, good, {"finished": "1"}, {"r2": 0.5})
+    fake(root, bad, {})
+    path = root / "runs/demo" / bad.id / "record.json"
+    path.unlink()
+    if record is None:
+        path.mkdir()
+    else:
+        path.write_text(record.replace("ID", bad.id))
+    assert companion(root, "runs", "demo") == 0
+    said = capsys.readouterr().out
+    assert f"{good.id} done" in said
+    assert f"{bad.id} broken" in said
+    assert companion(root, "sweep", "demo", "--grid", "n=1,2", "--dry-run") == 0
+    assert "2 runs of demo, 1 of them done" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

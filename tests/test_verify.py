@@ -63,6 +63,40 @@ def test_an_altered_certificate_differs(copy: Path) -> None:
     }
 
 
+def test_another_valid_certificate_is_not_the_one(copy: Path) -> None:
+    folder = copy / "book/results/certificates"
+    for name in ("T1", "T2"):
+        shutil.copy(folder / "T3.json", folder / f"{name}.json")
+    found = differing(verify._certificates(copy))
+    assert {o.what for o in found} == {"certificate T1", "certificate T2"}
+    assert all("proves something else" in o.why for o in found)
+    lost = {o.what for o in differing(verify._rows(copy))}
+    assert {"claim T1", "claim T1-idea", "claim T2", "claim B-states"} <= lost
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("here", "+0.1"), ("poster", "1"), ("rule_status", "changed"), ("says", "Nothing."),
+     ("runs", ["x"]), ("rule_sha256", "0")],
+)  # fmt: skip
+def test_a_forged_text_of_the_ledger_differs(copy: Path, field: str, value: Any) -> None:
+    path = copy / claims.LEDGER
+    rows = json.loads(path.read_text())
+    [row] = [r for r in rows if r["id"] == "F2-double"]
+    row[field] = value
+    path.write_text(json.dumps(rows))
+    [found] = differing(verify._rows(copy))
+    assert found.what == "claim F2-double"
+    assert found.why.endswith(f"other than published: {field}")
+
+
+def test_a_page_whose_data_are_not_here_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "lacking", lambda *_: "MNIST is not here")
+    monkeypatch.setattr(runs, "stale", lambda *_: [])
+    states = {o.state for o in verify._pages(ROOT, True, ROOT / "runs")}
+    assert states == {"not run"}
+
+
 def test_a_changed_statement_differs_and_missing_coq_is_said(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +165,9 @@ def test_fifty_updates_of_recorded_seeds_agree_with_float64() -> None:
     assert verify._compared("", "", new, published).state == "as published"
     new[3, 0] *= 1.001
     assert verify._compared("", "", new, published).state == "differs"
+    close = published * (1 + 1e-6)  # too far for float64
+    exact = verify.SHORT_RELATIVE["float64"]
+    assert verify._compared("", "", close, published, exact).state == "differs"
 
 
 def test_each_device_has_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +231,7 @@ def test_full_runs_are_made_with_their_recorded_parameters(
         table, _ = verify.REPEATED[old.name.partition("/")[0]]
         shutil.copy(old.path, folder / "results" / table)
         (folder / "record.json").write_text(json.dumps(old.record))
+        (folder / f"{run.page.name}.ipynb").touch()
         return folder, "done"
 
     monkeypatch.setattr(runs, "perform", perform)

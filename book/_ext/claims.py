@@ -144,7 +144,7 @@ class Claims(SphinxDirective):
         return (
             f'<figure class="ledger-picture"><div class="tiles">{tiles}</div>'
             f'<figcaption><ul class="legend">{legend}</ul>'
-            f"<p>{self.ages(rows)}</p></figcaption></figure>"
+            f"<p>{self.ages(rows)}</p><p>{self.origin(rows)}</p></figcaption></figure>"
         )
 
     def counts(self, rows: list[dict[str, Any]]) -> str:
@@ -154,6 +154,16 @@ class Claims(SphinxDirective):
         return (
             f'<p class="ledger-counts">Of {len(rows)} claims of the poster: {parts}. '
             f'<a href="{self.up}book/claims.html">Each with its numbers and its rule.</a></p>'
+        )
+
+    def origin(self, rows: list[dict[str, Any]]) -> str:
+        """What this ledger was judged on, and how to do it again."""
+        runs = {name for row in rows for name in row["runs"]}
+        digest = hashlib.sha256(RECORD.read_bytes()).hexdigest()[:12]
+        return (
+            f"Judged on {len(runs)} published runs, certificates and the record of the proofs, by "
+            f"<code>companion claims --write</code>; the ledger is {self.file('claims.json')} "
+            f"(SHA-256 {digest}). To make it again: <code>companion verify</code>."
         )
 
     @staticmethod

@@ -426,7 +426,9 @@ def sweep_rows(count: int = 24) -> list[Row]:
         page = runs.load_page(root, "empty")
         todo = grid.expand(page, [f"seed=0:{count}"])
         tree = provenance.source_tree_hash(root / "src" / provenance.PACKAGE)
-        order = cluster.Order("", tree, provenance.installed(root), str(root))
+        order = cluster.Order(
+            "", tree, provenance.installed(root), cluster.python_version(), str(root)
+        )
         (root / "kernel").mkdir()
         numbers = itertools.count()
 

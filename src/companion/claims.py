@@ -18,6 +18,9 @@ from companion.certify import CertificateError
 from companion.judges import Evidence, Finding, NotTested
 
 LEDGER = "book/results/claims.json"
+# `judges.reading_digest` when the first runs recorded the hashes of rules, which did not cover it;
+# any other is part of every rule's hash. It never changes.
+READING = "34de54066c5c9ddd"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Rule:
 
     @property
     def sha256(self) -> str:
-        """Hash of words, constants (but for the digits shown) and code."""
+        """Hash of words, constants (but for the digits shown), code and how results are read."""
         given = {name: value for name, value in self.given.items() if name != "digits"}
         code: Callable[..., Any] = judges.JUDGES[self.judge]
         if "measure" in given:
@@ -45,6 +48,8 @@ class Rule:
         elif "check" in given:
             code = judges.CHECKS[given["check"]]
         content = [self.says, self.judge, given, judges.code_digest(code)]
+        if (reading := judges.reading_digest()) != READING:
+            content.append(reading)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -40,10 +40,19 @@ def _sweep(args: argparse.Namespace) -> int:
 
     root = provenance.checkout(args.root)
     page = runs.load_page(root, args.notebook)
-    blocks = parameters.grids_from_yaml(args.params) if args.params else []
+    blocks = parameters.grids_from_yaml(args.params) if args.params else None
     todo = grid.expand(page, args.grid, blocks)
-    if args.scheduler:
+    if args.scheduler is not None:
         cluster.check_address(args.scheduler)
+        if named := [name for run in todo for name in run.files]:
+            raise ValueError(
+                f"parameter {named[0]} names a file of this machine; allowed with --scheduler: "
+                "parameters that are values."
+            )
+    else:
+        cluster.places_here(args.workers, len(todo))
+        if lack := runs.lacking(page, root):
+            raise ValueError(f"{page.name}: {lack}.")
     out = args.out or root / "runs"
     if args.dry_run:
         done = 0
@@ -145,8 +154,8 @@ def _verify(args: argparse.Namespace) -> int:
     from companion.files import write_whole
 
     root = provenance.checkout(args.root)
-    if args.json and not args.json.parent.is_dir():
-        raise ValueError(f"--json {args.json}: {args.json.parent} is no folder.")
+    if args.json and (args.json.is_dir() or not args.json.parent.is_dir()):
+        raise ValueError(f"--json {args.json} is a folder, or {args.json.parent} is no folder.")
     found, out = [], args.out or root / "runs" / "verify"
     if args.full:
         print(f"full runs are kept in {out}, where the same command goes on from", flush=True)

@@ -10,16 +10,22 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Iterator, Mapping
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import requires
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from companion import provenance, runs
 from companion.provenance import Refused
 from companion.runs import Failed, Page, Run
+
+T = TypeVar("T")
 
 # --- on a worker
 
@@ -31,6 +37,7 @@ class Order:
     topic: str
     tree: str
     packages: Mapping[str, str]
+    python: str
     root: str | None  # of workers on this machine; others have their own checkout
     places: tuple[tuple[tuple[int, ...], str | None], ...] = ()  # processors and GPU, by worker
 
@@ -44,8 +51,17 @@ def refusal(order: Order, page: Page) -> str | None:
     here = runs.read_page(page.name, page.text.encode(), root)
     if changed := provenance.differences(page.parts, here.parts):
         return f"of its checkout, {'; '.join(changed)}"
+    if (python := python_version()) != order.python:
+        return f"it has Python {python}, this one {order.python}"
+    needed = {
+        re.split(r"[ ;<>=!~\[(]", line, maxsplit=1)[0].lower()
+        for line in requires(provenance.PACKAGE) or ()
+        if "extra ==" not in line
+    }
     for name, version in provenance.installed(root).items():
         wanted = order.packages.get(name, "")
+        if name.lower() in needed and version == "not installed" != wanted:
+            return f"it has no {name}, this one {wanted}"
         versions = {v.partition("+")[0] for v in (version, wanted) if v[:1].isdigit()}
         if len(versions) == 2:  # both have it; builds of torch for another device are one version
             return f"it has {name} {version}, this one {wanted}"
@@ -83,7 +99,26 @@ def execute(order: Order, run: Run) -> tuple[dict[str, bytes], str | None]:
     return files, str(failure) if failure else None
 
 
+def python_version() -> str:
+    """Major and minor version, which bytes that pass between processes depend on."""
+    return ".".join(map(str, sys.version_info[:2]))
+
+
 # --- where to run it
+
+
+def bounded(seconds: float, call: Callable[[], T]) -> T:
+    """What ``call`` returns, or TimeoutError: Dask's own calls wait for ever for a frozen peer."""
+    found: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(call())
+        except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
+            found.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return found.result(seconds)
 
 
 def check_address(address: str) -> str:
@@ -186,10 +221,12 @@ def existing(address: str, seconds: float) -> Iterator[Any]:
         (await connect(address, timeout=seconds, **arguments)).abort()
 
     try:
-        asyncio.run(answers())  # first: a client that finds none is not closed within minutes
+        # first: a client that finds none is not closed within minutes; and what answers may be no
+        # scheduler, and never say so
+        asyncio.run(asyncio.wait_for(answers(), seconds))
         client = Client(address, timeout=seconds, set_as_default=False)
         try:
-            client.wait_for_workers(1, timeout=seconds)
+            bounded(seconds + 1, lambda: client.wait_for_workers(1, timeout=seconds))
         except TimeoutError:
             client.close(timeout=1)
             raise
@@ -201,9 +238,12 @@ def existing(address: str, seconds: float) -> Iterator[Any]:
         client.close(timeout=5)
 
 
-def ask_all(client: Any, order: Order, page: Page) -> None:
+def ask_all(client: Any, order: Order, page: Page, seconds: float) -> None:
     """Ask every worker whether it is of this version."""
-    answers = client.run(refusal, order, page, on_error="return")
+    try:
+        answers = bounded(seconds, lambda: client.run(refusal, order, page, on_error="return"))
+    except TimeoutError as error:
+        raise Failed(f"{client.scheduler.address} gave no answer in {seconds:.0f} s") from error
     bad = [f"{worker}: {why}" for worker, why in sorted(answers.items()) if why is not None]
     if bad:
         raise Refused(

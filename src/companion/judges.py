@@ -13,8 +13,10 @@ import functools
 import hashlib
 import inspect
 import json
+import re
 import runpy
 import textwrap
+import tokenize
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -464,7 +466,7 @@ MEASURES: dict[str, Callable[[Evidence, Given, str], tuple[Numbers, Answer]]] = 
 def code_digest(function: Callable[..., Any]) -> str:
     """Hash of a function's statements and of those of this package that it calls.
 
-    Comments, docstrings and layout do not count; methods of `Evidence`, which only read, neither.
+    Comments, docstrings and layout do not count; how results are read is `reading_digest`'s.
     """
     sources: dict[str, str] = {}
     todo: list[Callable[..., Any]] = [function]
@@ -484,6 +486,29 @@ def code_digest(function: Callable[..., Any]) -> str:
             g for g in called if isinstance(g, FunctionType) and g.__module__[:9] == "companion"
         ]
     return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def reading_digest() -> str:
+    """Hash of what decides before a measure does, and of the counter-examples that qualify a yes.
+
+    Which runs and rows are read, who counts as lost, which epoch is kept. Of the text without
+    comments, docstrings and white space, since Python 3.12 writes a syntax tree otherwise.
+    """
+    texts = []
+    readers: list[Callable[..., Any]] = [Published, Evidence, *CHECKS.values()]
+    for code in readers:
+        source = textwrap.dedent(inspect.getsource(code))
+        lines = source.splitlines()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+                first = node.body[0]
+                for number in range(first.lineno - 1, first.end_lineno or 0):
+                    lines[number] = ""
+        tokens = tokenize.generate_tokens(iter([line + "\n" for line in lines]).__next__)
+        kept = (token.string for token in tokens if token.type != tokenize.COMMENT)
+        texts.append(re.sub(r"\s", "", "".join(kept)))
+    return hashlib.sha256(json.dumps([*texts, FIGURE_4]).encode()).hexdigest()[:16]
 
 
 # --- judges
@@ -508,17 +533,30 @@ def proved(e: Evidence, given: Given) -> Finding:
     return Finding(verdict, given.get("on", ""), "", said, files=certificates)
 
 
-def _certificates(e: Evidence, given: Given) -> tuple[str, ...]:
-    from companion.certify import recheck
+# What a certificate of this name has to be: its kind, and words of its statement.
+CERTIFIES = {
+    "T1": ("equality", "ReLU network of 3 states and a unitary one of 6"),
+    "T1-large": ("equality", "ReLU network of 6 states and a unitary one of 12"),
+    "T2": ("difference", "relu teacher gives .* this student of 5 states"),
+    "T2-near": ("difference", "relu teacher gives .* this student of 4 states"),
+    "T3": ("difference", "sigmoid teacher gives .* this student of 2 states"),
+    "T3-chain": ("difference", "sigmoid teacher gives .* this student of 8 states"),
+}
 
-    found = tuple(
-        f"book/results/certificates/{name}.json" for name in given.get("certificates", ())
-    )
-    for file in found:
+
+def _certificates(e: Evidence, given: Given) -> tuple[str, ...]:
+    from companion.certify import CertificateError, recheck
+
+    found = []
+    for name in given.get("certificates", ()):
+        file = f"book/results/certificates/{name}.json"
         if not (e.root / file).is_file():
             raise NotTested(f"{file} is missing")
-        recheck(e.root / file)
-    return found
+        certificate, (kind, words) = recheck(e.root / file), CERTIFIES[name]
+        if certificate.kind != kind or not re.search(words, certificate.statement):
+            raise CertificateError(f"{file} proves something else: {certificate.statement}")
+        found.append(file)
+    return tuple(found)
 
 
 def certified(e: Evidence, given: Given) -> Finding:
@@ -560,9 +598,9 @@ def measured(e: Evidence, given: Given) -> Finding:
     for reading in given["readings"]:
         try:
             found, answers[reading] = MEASURES[given["measure"]](e, given, reading)
-        except NotTested as error:
+        except (NotTested, ValueError) as error:  # the latter: all but one student were lost
             answers[reading] = "not run"
-            missing.append(error)
+            missing.append(NotTested(str(error)))
             continue
         numbers |= {f"{reading} {name}": values for name, values in found.items()}
         lines.append((f"{reading}: " if len(given["readings"]) > 1 else "") + _shown(found, given))

@@ -107,7 +107,7 @@ def sweep(
     from tqdm import tqdm
 
     page, count, failures = todo[0].page, Counter[str](), list[str]()
-    if scheduler:
+    if scheduler is not None:
         cluster.check_address(scheduler)
     else:
         places = cluster.places_here(workers, len(todo))
@@ -139,13 +139,14 @@ def sweep(
             topic=f"companion-{secrets.token_hex(8)}",
             tree=provenance.source_tree_hash(root / "src" / provenance.PACKAGE),
             packages=provenance.installed(root),
+            python=cluster.python_version(),
             root=None if scheduler else str(root),
             places=() if scheduler else places,
         )
         client = stack.enter_context(
             cluster.existing(scheduler, seconds) if scheduler else cluster.local(root, len(places))
         )
-        cluster.ask_all(client, order, page)
+        cluster.ask_all(client, order, page, max(seconds, 30))
         say(f"dashboard: {client.dashboard_link}")
         bar = tqdm(
             total=len(todo),
@@ -186,7 +187,8 @@ def _results(
     queue = as_completed(loop=client.loop)
     try:
         while left or flight:
-            room = 2 * max(1, sum(client.nthreads().values())) - len(flight)
+            threads = cluster.bounded(seconds, client.nthreads)
+            room = 2 * max(1, sum(threads.values())) - len(flight)
             for run in tuple(left):
                 if room <= 0:
                     break
@@ -238,7 +240,7 @@ def _wait(client: Any, queue: Any, seconds: float) -> None:
         if (now := time.monotonic()) - asked < 1:
             continue
         asked = now
-        if client.nthreads():
+        if cluster.bounded(seconds, client.nthreads):
             seen = now
         elif now - seen > seconds:
             raise Failed(

@@ -47,11 +47,8 @@ def find(root: Path, out: Path, names: Sequence[str] | None = None) -> list[Foun
         except Refused:  # a notebook that is no more: all its runs are older
             key = ""
         for path in sorted((out / name).glob("[0-9a-f]*/record.json")):
-            try:
-                record = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:
-                record = {}
-            if not (isinstance(record, dict) and record.get("id")):
+            record = runs.read_record(path.parent) or {}
+            if record.get("id") != path.parent.name.partition(".")[0]:
                 record, state = {}, "broken"
             elif "error" in record:
                 state = "failed"
