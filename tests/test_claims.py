@@ -229,8 +229,15 @@ def test_an_altered_certificate_is_no_proof(copy: Path) -> None:
     assert "altered" in found.why
 
 
+def _without_runs_made_under_the_rules(folder: Path) -> None:
+    """Leave the older runs alone, which a later one would come before."""
+    for path in (*folder.glob("again-*.json"), folder / "primary.json"):
+        path.unlink()
+
+
 def test_a_later_run_displaces_none_and_a_shorter_one_does_not_count(copy: Path) -> None:
     folder = copy / "book/results/synthetic"
+    _without_runs_made_under_the_rules(folder)
     before = judge(BY_ID["F2-double"], Evidence(copy)).finding
     record = json.loads((folder / "released-20.json").read_text())
     shutil.copy(folder / "poster-20.parquet", folder / "again.parquet")
@@ -257,8 +264,7 @@ def _publish(
 
 def test_a_run_made_under_the_rule_comes_before_an_older_one(copy: Path) -> None:
     folder, claim = copy / "book/results/synthetic", BY_ID["F3-double"]
-    for path in folder.glob("again-*.json"):  # published runs that would be such a run
-        path.unlink()
+    _without_runs_made_under_the_rules(folder)
 
     def runs_of() -> tuple[str, str]:
         row = judge(claim, Evidence(copy))
@@ -275,8 +281,7 @@ def test_a_run_made_under_the_rule_comes_before_an_older_one(copy: Path) -> None
 
 def test_only_runs_on_the_same_systems_are_compared(copy: Path) -> None:
     folder, claim = copy / "book/results/synthetic", BY_ID["F2-lstm-urnn"]
-    for path in folder.glob("again-*.json"):
-        path.unlink()
+    _without_runs_made_under_the_rules(folder)
     older = judge(claim, Evidence(copy))
     rules = {claim.id: claim.rule.sha256}
     for preset in ("released", "poster"):
@@ -297,6 +302,7 @@ def test_an_lstm_in_a_file_of_its_own_is_found(copy: Path) -> None:
     import pyarrow.parquet as pq
 
     folder = copy / "book/results/synthetic"
+    _without_runs_made_under_the_rules(folder)
     table = pq.read_table(folder / "released-20.parquet")
     kept = table.filter(pa.compute.equal(table["model"], "urnn"))
     lstm = kept.set_column(1, "model", pa.array(["lstm"] * kept.num_rows))

@@ -143,13 +143,14 @@ def as_json(rows: list[Row]) -> str:
 
 BOTH = ["released", "poster"]
 OLDER = (
-    "Written when the runs of RNN and URNN were already in the repository: descriptive for them. "
-    "It is fixed for any run made from now on, the LSTM's among them."
+    "Written when the first runs of RNN and URNN, of seed 2019, were already in the repository; "
+    "those of seed 2027 were made with it in place (their plan: commit 4385dec)."
 )
 PRIMARY = (
     "The contrast and its margin were fixed in the project's plan before the run, and "
     "`paired_difference` was in its code; but the words entered this repository with the results "
-    "(commit 85900cf), so the repository by itself does not show which came first."
+    "(commit 85900cf), so of that run the repository by itself does not show which came first. The "
+    "run of seed 2028, on 240 systems, was made with the rule in place (its plan: commit 4385dec)."
 )
 RUN = {"learning_rate": 0.01, "initialisation": "orthogonal"}
 LEAST = {"realisations": 30, "updates": 7000}
