@@ -63,7 +63,9 @@ class Reader:
 
     def open(self, address: str) -> None:
         """Go to an address of the site, and wait until all of it is there."""
-        self.page.goto(self.home + address, wait_until="networkidle")
+        # both: on a busy machine the network may rest for long before the scripts are asked for
+        self.page.goto(self.home + address, wait_until="load")
+        self.page.wait_for_load_state("networkidle")
         self.page.evaluate("document.fonts.ready")
 
     def watch(self) -> None:
