@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import requires
+from importlib.metadata import PackageNotFoundError, requires
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,11 +53,7 @@ def refusal(order: Order, page: Page) -> str | None:
         return f"of its checkout, {'; '.join(changed)}"
     if (python := python_version()) != order.python:
         return f"it has Python {python}, this one {order.python}"
-    needed = {
-        re.split(r"[ ;<>=!~\[(]", line, maxsplit=1)[0].lower()
-        for line in requires(provenance.PACKAGE) or ()
-        if "extra ==" not in line
-    }
+    needed = _needed()
     for name, version in provenance.installed(root).items():
         wanted = order.packages.get(name, "")
         if name.lower() in needed and version == "not installed" != wanted:
@@ -97,6 +93,18 @@ def execute(order: Order, run: Run) -> tuple[dict[str, bytes], str | None]:
             if path.is_file()
         }
     return files, str(failure) if failure else None
+
+
+def _needed() -> set[str]:
+    """The packages that a run needs, if this one is installed and not only on the path."""
+    try:
+        lines = requires(provenance.PACKAGE) or []
+    except PackageNotFoundError:
+        return set()
+    names = (
+        re.split(r"[ ;<>=!~\[(]", line, maxsplit=1)[0] for line in lines if "extra" not in line
+    )
+    return {name.lower() for name in names}
 
 
 def python_version() -> str:
