@@ -196,6 +196,17 @@ def kernel(gates: int, n: int, m: int, p: int, S: int) -> int:
     return int(passes.address)  # type: ignore[arg-type]  # None only before compilation
 
 
+@inlined
+def product(A, B, n, out, w):
+    """The product A B of two n by n matrices goes to ``out``, in rows of w vectors."""
+    for i in range(n):
+        for j in range(n):
+            total = zero()
+            for k in range(n):
+                total = fma(load(A, i * n + k), load(B, k * n + j), total)
+            store(out, i * w + j, total)
+
+
 @compiled
 def orthogonalise(theta, n, w, work, diverged, outside):
     """W ← the nearest orthogonal matrix, X ← X (3 I − XᵀX)/2; counts and marks lanes it fails in.
@@ -230,12 +241,7 @@ def orthogonalise(theta, n, w, work, diverged, outside):
                         G[i * n + j, lane] = i == j
                     else:
                         G[i * n + j, lane] = np.float32(1.5 * (i == j)) - np.float32(0.5) * value
-        for i in range(n):
-            for j in range(n):
-                total = zero()
-                for k in range(n):
-                    total = fma(load(X, i * n + k), load(G, k * n + j), total)
-                store(Y, i * n + j, total)
+        product(X, G, n, Y, n)
         X, Y = Y, X
         failed = 0
         for lane in range(LANES):
@@ -293,33 +299,19 @@ def rotate(theta, n, w, work):
                 K[i * n + j, lane] *= np.float32(0.5) ** halvings[lane]
                 X[i * n + j, lane] = E[i * n + j, lane] = np.float32(i == j)
     for power in range(1, 17):
-        for i in range(n):
-            for j in range(n):
-                total = zero()
-                for k in range(n):
-                    total = fma(load(X, i * n + k), load(K, k * n + j), total)
-                store(Y, i * n + j, total)
-                for lane in range(LANES):
-                    Y[i * n + j, lane] /= np.float32(power)
-                store(E, i * n + j, add(load(E, i * n + j), load(Y, i * n + j)))
+        product(X, K, n, Y, n)
+        for i in range(n * n):
+            for lane in range(LANES):
+                Y[i, lane] /= np.float32(power)
+                E[i, lane] += Y[i, lane]
         X, Y = Y, X
     for turn in range(max(halvings)):
-        for i in range(n):
-            for j in range(n):
-                total = zero()
-                for k in range(n):
-                    total = fma(load(E, i * n + k), load(E, k * n + j), total)
-                store(X, i * n + j, total)
+        product(E, E, n, X, n)
         for i in range(n * n):
             for lane in range(LANES):
                 if turn < halvings[lane]:  # so that no lane depends on the others
                     E[i, lane] = X[i, lane]
-    for i in range(n):
-        for j in range(n):
-            total = zero()
-            for k in range(n):
-                total = fma(load(W, i * n + k), load(E, k * n + j), total)
-            store(theta, i * w + j, total)
+    product(W, E, n, theta, w)
 
 
 @compiled
