@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from companion import RNN, cli, runs
-from companion.files import save_rnn
+from companion import RNN, cli
+from companion.running import page as runs
+from companion.theory.files import save_rnn
 
 PAGE = """---
 kernelspec:

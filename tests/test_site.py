@@ -276,7 +276,8 @@ def test_executed_page_says_what_it_ran_on(name: str) -> None:
 
 
 def test_the_page_of_runs_has_the_command_that_makes_each_again() -> None:
-    from companion import parameters, runs
+    from companion.running import page as runs
+    from companion.running import parameters
 
     text = html.unescape((SITE / "book/provenance.html").read_text(encoding="utf-8"))
     for path in sorted((ROOT / "book/results").glob("*/*.json")):

@@ -19,7 +19,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from companion.digits import npm_pack
+from companion.experiments.mnist import npm_pack
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -22,7 +22,7 @@ from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import Page, sync_playwright
 from pypdf import PdfReader
 
-from companion.files import whole
+from companion.theory.files import whole
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "book/_build/html"

@@ -1,4 +1,4 @@
-/* Draws the figures of companion.explore with Observable Plot: see src/companion/explore.py. */
+/* Draws the figures of companion.figures.explore with Observable Plot: see src/companion/figures/explore.py. */
 (() => {
   const make = (name, given = {}, ...inside) => {
     const node = Object.assign(document.createElement(name), given);

@@ -3,22 +3,14 @@
 Importing it costs NumPy and python-flint; torch and the rest load where they are used.
 """
 
-from companion.certify import (
+from companion.theory.certificate import (
     Certificate,
     CertificateError,
     certify_equivalence,
     certify_witness,
     recheck,
 )
-from companion.converse import (
-    NoClaimError,
-    Witness,
-    find_witness,
-    memoryless_teacher,
-    near_miss,
-)
-from companion.conversion import convert_file, to_unitary
-from companion.dilation import (
+from companion.theory.dilation import (
     NotContractiveError,
     defect_rank,
     halmos_dilation,
@@ -27,16 +19,8 @@ from companion.dilation import (
     rational_contraction,
     unit_norm_scaling,
 )
-from companion.equivalence import (
-    Comparison,
-    StateBound,
-    balance,
-    compare,
-    state_bound,
-    unitary_equivalent,
-)
-from companion.files import load_rnn, save_rnn
-from companion.rnn import (
+from companion.theory.files import load_rnn, save_rnn
+from companion.theory.network import (
     RNN,
     is_contractive,
     is_unitary,
@@ -46,14 +30,35 @@ from companion.rnn import (
     simulate,
     spectral_norm,
 )
-from companion.sigmoid import (
+from companion.theory.smaller import (
+    complex_unitary,
+    smallest_unitary,
+    states_needed,
+    unbounded_unitary,
+)
+from companion.theory.theorem1 import (
+    Comparison,
+    StateBound,
+    balance,
+    compare,
+    state_bound,
+    unitary_equivalent,
+)
+from companion.theory.theorem2 import (
+    NoClaimError,
+    Witness,
+    find_witness,
+    memoryless_teacher,
+    near_miss,
+)
+from companion.theory.theorem3 import (
     approximate_unitary,
     delay_chain,
     derivative_spans,
     find_sigmoid_witness,
     linearise,
 )
-from companion.smallest import complex_unitary, smallest_unitary, states_needed, unbounded_unitary
+from companion.theory.torch import convert_file, to_unitary
 
 __all__ = [
     "RNN",

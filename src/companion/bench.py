@@ -25,13 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from companion.converse import find_witness, memoryless_teacher
-from companion.dilation import orthogonal_dilation
-from companion.equivalence import unitary_equivalent
-from companion.exact import rational_matrix
-from companion.rnn import RNN
-from companion.training.cpu import Cpu
-from companion.training.lanes import LANES, fma, load, store
+from companion.theory.dilation import orthogonal_dilation
+from companion.theory.exact import rational_matrix
+from companion.theory.network import RNN
+from companion.theory.theorem1 import unitary_equivalent
+from companion.theory.theorem2 import find_witness, memoryless_teacher
+from companion.training.engines.cpu import Cpu
+from companion.training.engines.lanes import LANES, fma, load, store
 from companion.training.loop import fit, processors
 from companion.training.students import (
     Group,
@@ -318,9 +318,9 @@ def mnist_update(model: str, n: int, x: Any, y: Any) -> Callable[[], None]:
 
 def mnist_rows() -> list[Row]:
     """Students of Figure 4, one a thread, against the loop over `torch.nn` that does the same."""
-    from companion.permuted_mnist import BATCH as B
-    from companion.permuted_mnist import CLASSES, STEPS
-    from companion.training.batch import Batch
+    from companion.experiments.permuted_mnist import BATCH as B
+    from companion.experiments.permuted_mnist import CLASSES, STEPS
+    from companion.training.engines.batch import Batch
 
     peak, rows, rng, U = peak_multiply_adds(), [], np.random.default_rng(0), 4
     x = rng.random((1, 4 * B, STEPS, 1), dtype=np.float32)
@@ -414,7 +414,9 @@ seed: int = 0  # tells the runs apart, in [0, inf)
 
 def sweep_rows(count: int = 24) -> list[Row]:
     """What a run costs beside its notebook's own work, here none: its parts, and sweeps (once)."""
-    from companion import cluster, grid, provenance, runs
+    from companion.running import cluster, grid
+    from companion.running import page as runs
+    from companion.running import record as provenance
 
     here = provenance.checkout()
     with TemporaryDirectory() as name:
@@ -466,7 +468,7 @@ def sweep_rows(count: int = 24) -> list[Row]:
 
 def _sweep_ms(root: Path, todo: Sequence[Any], workers: int) -> float:
     """The milliseconds of one sweep into a new folder."""
-    from companion import sweep
+    from companion.running import sweep
 
     with TemporaryDirectory() as out:
         start = time.perf_counter()

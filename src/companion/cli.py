@@ -15,7 +15,9 @@ from pathlib import Path
 
 
 def _run(args: argparse.Namespace) -> int:
-    from companion import parameters, provenance, runs
+    from companion.running import page as runs
+    from companion.running import parameters
+    from companion.running import record as provenance
 
     root = provenance.checkout(args.root)
     page = runs.load_page(root, args.notebook)
@@ -36,7 +38,9 @@ def _run(args: argparse.Namespace) -> int:
 def _sweep(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from companion import cluster, grid, parameters, provenance, runs, sweep
+    from companion.running import cluster, grid, parameters, sweep
+    from companion.running import page as runs
+    from companion.running import record as provenance
 
     root = provenance.checkout(args.root)
     page = runs.load_page(root, args.notebook)
@@ -75,7 +79,9 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _runs(args: argparse.Namespace) -> int:
-    from companion import provenance, runs, table
+    from companion.running import page as runs
+    from companion.running import record as provenance
+    from companion.running import table
 
     root = provenance.checkout(args.root)
     folder = args.out or root / "runs"
@@ -95,7 +101,8 @@ def _runs(args: argparse.Namespace) -> int:
 
 
 def _pages(args: argparse.Namespace) -> int:
-    from companion import provenance, runs
+    from companion.running import page as runs
+    from companion.running import record as provenance
 
     root = provenance.checkout(args.root)
     folder = root / "notebooks"
@@ -134,7 +141,9 @@ def _pages(args: argparse.Namespace) -> int:
 
 
 def _claims(args: argparse.Namespace) -> int:
-    from companion import claims, provenance, verify
+    from companion.ledger import judge as claims
+    from companion.ledger import verify
+    from companion.running import record as provenance
 
     root = provenance.checkout(args.root)
     if args.write:
@@ -150,8 +159,9 @@ def _claims(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from companion import provenance, verify
-    from companion.files import write_whole
+    from companion.ledger import verify
+    from companion.running import record as provenance
+    from companion.theory.files import write_whole
 
     root = provenance.checkout(args.root)
     if args.json and (args.json.is_dir() or not args.json.parent.is_dir()):
@@ -171,7 +181,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from companion.conversion import convert_file
+    from companion.theory.torch import convert_file
 
     print(
         convert_file(
@@ -188,7 +198,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _witness(args: argparse.Namespace) -> int:
     from companion import certify_witness, find_sigmoid_witness, find_witness
-    from companion.files import load_rnn
+    from companion.theory.files import load_rnn
 
     if args.certificate is not None and args.certificate.exists() and not args.force:
         raise ValueError(f"{args.certificate} exists; name another file, or use --force.")
@@ -225,7 +235,8 @@ def _certify(args: argparse.Namespace) -> int:
 
 
 def _data(args: argparse.Namespace) -> int:
-    from companion import digits, provenance
+    from companion.experiments import mnist as digits
+    from companion.running import record as provenance
 
     folder = digits.cache(provenance.checkout(args.root))
     if args.here:
@@ -238,7 +249,7 @@ def _data(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     from companion import bench
-    from companion.files import write_whole
+    from companion.theory.files import write_whole
 
     rows = bench.run(args.rows or None)
     print(bench.as_text(rows))

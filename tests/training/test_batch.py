@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from companion.rnn import orthogonality_error
+from companion.theory.network import orthogonality_error
 from companion.training import Options, Sequences, Student, fit, initial_theta, parameters
-from companion.training.batch import Batch
+from companion.training.engines.batch import Batch
 from companion.training.reference import Reference, gradients, losses, outputs
 from companion.training.students import Group, State, draw_batches, places
 
@@ -192,7 +192,7 @@ gpu_kernel = pytest.mark.skipif(sys.platform != "linux", reason="triton is built
 @gpu_kernel
 @pytest.mark.parametrize("n", [1, 17, 96])
 def test_the_gpu_kernel_agrees_in_the_interpreter(n: int) -> None:
-    from companion.training.batch_cuda import BatchCuda
+    from companion.training.engines.batch_cuda import BatchCuda
 
     students = (
         Student("rnn", n, seed=1),
@@ -227,7 +227,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from companion.training.batch_cuda import recur
+from companion.training.engines.batch_cuda import recur
 
 types = {n: "*fp32" for n in ("theta", "drive", "states", "deltas")} | {n: "i32" for n in
     ("B", "T", "n", "w", "rows")}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from companion.rnn import orthogonality_error
+from companion.theory.network import orthogonality_error
 from companion.training import Options, Sequences, Student, fit, initial_theta
 from companion.training import loop as loop_module
 from companion.training.reference import Reference
@@ -113,7 +113,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from companion.training.cuda import passes
+from companion.training.engines.cuda import passes
 
 sizes = dict(m=2, p=2, BP=16, NP=16, MP=2, PP=2)
 names = ("theta", "x", "y", "states", "gradient", "losses")

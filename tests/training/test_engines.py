@@ -11,9 +11,9 @@ import pytest
 import torch
 from numba import njit
 
-from companion.rnn import orthogonality_error, simulate
+from companion.theory.network import orthogonality_error, simulate
 from companion.training import cpu, lanes
-from companion.training.cpu import Cpu
+from companion.training.engines.cpu import Cpu
 from companion.training.reference import NewtonSchulz, Reference, gradients, outputs, project
 from companion.training.students import (
     Group,

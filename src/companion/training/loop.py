@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from tqdm import tqdm
 
-from companion.checks import whole_number
-from companion.files import whole
+from companion.theory.checks import whole_number
+from companion.theory.files import whole
 from companion.training.students import (
     Engine,
     Group,
@@ -166,23 +166,23 @@ def _backend(name: Backend) -> str:
 def _engines(backend: str, dtype: str, loss: Loss) -> tuple[Callable[[Group], Engine], int]:
     """The constructor of a back end's engines, and how many students one of them takes."""
     if backend == "cpu" and loss == "cross-entropy":
-        from companion.training.batch import Batch
+        from companion.training.engines.batch import Batch
 
         return Batch, 1
     if backend == "cpu":
-        from companion.training.cpu import Cpu
-        from companion.training.lanes import LANES
+        from companion.training.engines.cpu import Cpu
+        from companion.training.engines.lanes import LANES
 
         packed: dict[Any, Any] = {}  # data in lanes, shared by groups on the same realisations
         return lambda group: Cpu(group, packed), LANES
     import torch
 
     if backend == "cuda" and loss == "cross-entropy":
-        from companion.training.batch_cuda import BatchCuda
+        from companion.training.engines.batch_cuda import BatchCuda
 
         return BatchCuda, 4096
     if backend == "cuda":
-        from companion.training.cuda import Cuda
+        from companion.training.engines.cuda import Cuda
 
         return Cuda, 4096
     from companion.training.reference import Reference
@@ -212,7 +212,7 @@ def _groups(students: Sequence[Student], width: int, mixed: bool) -> list[list[i
 def _digest(*parts: Any) -> str:
     """Name of a checkpoint, which what is trained, on what, and by which code all change."""
     h = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
         h.update(file.read_bytes())
     for part in parts:
         if isinstance(part, np.ndarray):

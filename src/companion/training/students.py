@@ -17,8 +17,8 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
-from companion.checks import whole_number
-from companion.rnn import RNN
+from companion.theory.checks import whole_number
+from companion.theory.network import RNN
 
 Array = np.ndarray
 Model = Literal["rnn", "urnn", "contractive", "lstm"]

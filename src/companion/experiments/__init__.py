@@ -1,0 +1,1 @@
+"""The poster's experiments: synthetic systems, permuted MNIST, capacity."""

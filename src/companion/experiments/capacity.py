@@ -1,0 +1,300 @@
+"""Capacity or optimisation: paired arms that differ in one thing, trained on the same systems.
+
+Theorem 1 settles what a unitary network of 2n states can hold; what training finds is another
+matter. Each arm is a way to train a student; two arms meet on the same data, batches and, where
+their sizes agree, initial draws, so that their difference on a system is due to the one thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from companion.experiments.synthetic import (
+    Difference,
+    Realisation,
+    Setting,
+    experiment,
+    holm,
+    paired_difference,
+)
+from companion.theory.network import RNN
+from companion.theory.theorem1 import unitary_equivalent
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from companion.training.students import Initialisation, Projection
+
+Array = np.ndarray
+Start = Literal["orthogonal", "identity", "exact", "near"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to train a student.
+
+    Parameters
+    ----------
+    model : "rnn" or "urnn".
+    doubled : whether it has the 2n units of theorem 1; otherwise n, as many as the teacher.
+    start : "orthogonal" (Haar) or "identity": W so, the rest Glorot. "exact": an RNN starts as the
+        teacher, a URNN as its unitary equivalent; "near": near there (`equal_pairs`).
+    projection : how the W of a URNN stays orthogonal, as in `companion.training.Options`.
+    slow : whether it learns at the lower of two rates.
+    """
+
+    model: Literal["rnn", "urnn"]
+    doubled: bool
+    start: Start
+    projection: Projection = "newton-schulz"
+    slow: bool = False
+
+
+ARMS = {
+    "rnn": Arm("rnn", False, "orthogonal"),
+    "rnn-identity": Arm("rnn", False, "identity"),
+    "rnn-slow": Arm("rnn", False, "orthogonal", slow=True),
+    "rnn-near": Arm("rnn", False, "near"),
+    "rnn-exact": Arm("rnn", False, "exact"),
+    "urnn": Arm("urnn", True, "orthogonal"),
+    "urnn-identity": Arm("urnn", True, "identity"),
+    "urnn-slow": Arm("urnn", True, "orthogonal", slow=True),
+    "urnn-near": Arm("urnn", True, "near"),
+    "urnn-exact": Arm("urnn", True, "exact"),
+    "urnn-exponential": Arm("urnn", True, "orthogonal", projection="exponential"),
+    "small-urnn": Arm("urnn", False, "orthogonal"),
+    "small-urnn-identity": Arm("urnn", False, "identity"),
+}
+
+CONTRASTS = {  # the first is the primary one
+    "what a start at the solution adds": ("urnn-exact", "urnn"),
+    "what an identity start adds": ("urnn-identity", "urnn"),
+    "what never leaving the group adds": ("urnn-exponential", "urnn"),
+    "what the lower rate adds": ("urnn-slow", "urnn"),
+    "URNN(2n) against RNN(n), orthogonal": ("urnn", "rnn"),
+    "URNN(2n) against RNN(n), identity": ("urnn-identity", "rnn-identity"),
+    "URNN(2n) against RNN(n), slow": ("urnn-slow", "rnn-slow"),
+    "URNN(2n) against RNN(n), near": ("urnn-near", "rnn-near"),
+    "URNN(2n) against RNN(n), exact": ("urnn-exact", "rnn-exact"),
+    "what doubling adds, orthogonal": ("urnn", "small-urnn"),
+    "what doubling adds, identity": ("urnn-identity", "small-urnn-identity"),
+}
+
+
+def equal_pairs(realisation: Realisation, relative: float, seed: int) -> dict[str, tuple[RNN, RNN]]:
+    """Pairs (RNN of n states, URNN with the same outputs on this realisation's inputs).
+
+    "exact" is the teacher and `unitary_equivalent` for the largest input and the length of its
+    sequences. For "near", Gaussian noise of ``relative`` times its Frobenius norm is added to the
+    teacher's F, b and C and to the unitary W, which is then replaced by the nearest orthogonal
+    matrix; the RNN has its leading block.
+    """
+    rnn, T, rng = realisation.teacher.rnn, realisation.setting.T, np.random.default_rng(seed)
+    largest = max(
+        float(np.hypot.reduce(x, axis=-1).max()) for x in (realisation.x_train, realisation.x_test)
+    )
+    unitary = unitary_equivalent(rnn, largest, horizon=T)
+
+    def noisy(a: Array) -> Array:
+        noise = rng.standard_normal(a.shape)
+        return np.asarray(a + relative * np.linalg.norm(a) / np.linalg.norm(noise) * noise)
+
+    P, _, Qt = np.linalg.svd(noisy(unitary.W))
+    U, n = P @ Qt, rnn.n
+    near = RNN(U[:n, :n], noisy(rnn.F), noisy(rnn.b), noisy(rnn.C), rnn.h_init)
+    moved = unitary_equivalent(near, largest, horizon=T, dilation=U)
+    return {"exact": (rnn, unitary), "near": (near, moved)}
+
+
+def train(
+    setting: Setting,
+    arms: Sequence[str] = tuple(ARMS),
+    *,
+    realisations: int,
+    updates: int,
+    seed: int,
+    learning_rate: float = 0.01,
+    slow_rate: float = 0.001,
+    perturbation: float = 0.1,
+    validation: int = 100,
+    backend: Any = "auto",
+    checkpoint: str | None = None,
+) -> tuple[list[Realisation], pyarrow.Table]:
+    """Train one student of each arm on each of ``realisations`` systems.
+
+    Parameters
+    ----------
+    setting : the experiment; ``validation`` sequences are drawn besides its train and test ones.
+    arms : names in `ARMS`.
+    realisations, updates, seed : as for `experiment` and `fit`.
+    learning_rate, slow_rate : of the arms, and of those that are slow.
+    perturbation : relative size of what the "near" arms start away by.
+    backend, checkpoint : as for `fit`.
+
+    Returns
+    -------
+    the realisations, and one row for each arm, system and record (`COLUMNS`), the start included.
+
+    Raises
+    ------
+    ValueError : for an unknown arm, and as `experiment` and `fit`.
+    """
+    import pyarrow as pa
+
+    from companion.training import Options, Sequences, Student, assemble, fit, initial_theta
+
+    for name in arms:
+        if name not in ARMS:
+            raise ValueError(f"arm {name!r} is not known; allowed: {', '.join(ARMS)}.")
+    if not arms or len(set(arms)) < len(arms):
+        raise ValueError(f"arms is {arms}; there must be at least one, and none twice.")
+    n = setting.hidden_units
+    drawn, plain, train_on, rest = experiment(
+        replace(setting, test=setting.test + validation),
+        realisations=realisations,
+        models=["rnn"],
+        hidden_units=[n],
+        seed=seed,
+    )
+    parts = {"validation": slice(validation), "test": slice(validation, None)}
+    held_out = {k: Sequences(rest.x[:, part], rest.y[:, part]) for k, part in parts.items()}
+    pairs = [equal_pairs(d, perturbation, s.seed) for d, s in zip(drawn, plain, strict=True)]
+
+    def start(arm: Arm, i: int) -> tuple[Student, Array]:
+        drawn_as: Initialisation = "identity" if arm.start == "identity" else "orthogonal"
+        units, rate = n * (1 + arm.doubled), slow_rate if arm.slow else learning_rate
+        if arm.start not in ("exact", "near"):
+            student = Student(arm.model, units, i, rate, drawn_as, plain[i].seed)
+            return student, initial_theta(student, setting.inputs, setting.outputs)
+        at = pairs[i][arm.start][arm.doubled]
+        theta = assemble({k: getattr(at, k) for k in "WFbC"} | {"c": drawn[i].teacher.output_bias})
+        return Student(arm.model, at.n, i, rate, drawn_as, plain[i].seed), theta
+
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    for projection in sorted({ARMS[name].projection for name in arms}):
+        named = [name for name in arms if ARMS[name].projection == projection]
+        students, initial = zip(
+            *(start(ARMS[name], i) for name in named for i in range(realisations)), strict=True
+        )
+        common: dict[str, Any] = {
+            "options": Options(output_bias=setting.output_bias, projection=projection),
+            "held_out": held_out,
+            "initial": initial,
+            "backend": backend,
+            "seed": seed,
+        }
+        before = fit(students, train_on, updates=0, **common)
+        after = fit(students, train_on, updates=updates, checkpoint=checkpoint, **common)
+        r2 = {k: np.hstack([before.r2[k], after.r2[k]]) for k in held_out}
+        stopped = _at_best(r2["validation"], r2["test"])
+        records = [0, *after.updates.tolist()]
+        for k, s in enumerate(students):
+            for j, update in enumerate(records):
+                row = (
+                    named[k // realisations], s.data, s.hidden_units, update,
+                    *(r2[name][k, j] for name in ("validation", "test")), stopped[k, j],
+                    after.diverged[k],
+                )  # fmt: skip
+                for column, value in zip(columns.values(), row, strict=True):
+                    column.append(value)
+    fields = [
+        pa.field(name, pa.array(columns[name]).type, metadata={"description": text})
+        for name, text in COLUMNS.items()
+    ]
+    return drawn, pa.table(columns, schema=pa.schema(fields))
+
+
+COLUMNS = {
+    "arm": "key of companion.experiments.capacity.ARMS",
+    "data": "number of the realisation of teacher and data",
+    "hidden_units": "number of hidden units of the student",
+    "update": "number of updates made when this was recorded",
+    "r2_validation": "1 - mean squared error / mean(y^2) on the validation sequences, no unit",
+    "r2": "the same on the test sequences",
+    "r2_stopped": "the test r2 at that record so far whose validation r2 is the best",
+    "diverged": "update whose gradient was not finite, where the student was frozen; -1: none",
+}
+
+
+def _at_best(
+    validation: Float[Array, "students records"], test: Float[Array, "students records"]
+) -> Float[Array, "students records"]:
+    """Test R² at the best validation R² so far; what is not finite is never the best."""
+    known = np.where(np.isfinite(validation), validation, -np.inf)
+    best = np.maximum.accumulate(known, axis=1)
+    index = np.maximum.accumulate(np.where(known == best, np.arange(best.shape[1]), 0), axis=1)
+    return np.asarray(np.take_along_axis(test, index, 1))
+
+
+def scores(table: pyarrow.Table, arm: str, column: str = "r2") -> Float[Array, " systems"]:
+    """A column at an arm's last update, by system; NaN where it diverged or is below R² = 0."""
+    rows = [row for row in table.to_pylist() if row["arm"] == arm]
+    last = max((row["update"] for row in rows), default=0)
+    rows = sorted((r for r in rows if r["update"] == last), key=lambda r: int(r["data"]))
+    lost = np.array([row["diverged"] >= 0 or not row["r2"] > 0 for row in rows], dtype=bool)
+    values = np.array([row[column] for row in rows], dtype=float)
+    # stopping early does not meet what comes later
+    return np.where(lost & (column == "r2") | ~(values > 0), np.nan, values)
+
+
+class Contrast(NamedTuple):
+    """One paired comparison: a key of `CONTRASTS`, in which run, of which column, and what of it.
+
+    ``difference`` is over the systems where neither arm diverged; None if they are fewer than two.
+    """
+
+    run: str
+    name: str
+    column: str
+    difference: Difference | None
+    median: float
+    verdict: str
+
+
+def compare_arms(
+    tables: Mapping[str, pyarrow.Table],
+    *,
+    primary: str,
+    margin: float = 0.005,
+    level: float = 0.95,
+) -> list[Contrast]:
+    """All contrasts of all runs, at the last update and stopped early, with their verdicts.
+
+    The primary contrast is the first of `CONTRASTS` at the last update of the run ``primary``, and
+    its p stands alone; all others are corrected together (Holm), those against 0 and those of
+    equivalence apart. Verdict: "equal" if equivalence within ``margin`` is shown at ``level``, else
+    "higher" or "lower" if a difference is, else "open".
+    """
+    found: list[tuple[str, str, str, Difference | None, float]] = []
+    for run, table in tables.items():
+        here = {arm: {c: scores(table, arm, c) for c in ("r2", "r2_stopped")} for arm in ARMS}
+        for name, (a, b) in CONTRASTS.items():
+            if not (len(here[a]["r2"]) and len(here[b]["r2"])):
+                continue
+            for column in ("r2", "r2_stopped"):
+                d = here[a][column] - here[b][column]
+                d = d[np.isfinite(d)]
+                difference = None
+                if len(d) > 1:
+                    difference = paired_difference(d, d * 0, margin=margin, level=level)
+                median = float(np.median(d)) if len(d) else np.nan
+                found.append((run, name, column, difference, median))
+    first = (primary, next(iter(CONTRASTS)), "r2")
+    rest = [c[3] for c in found if c[3] is not None and c[:3] != first]
+    zero = iter(holm([d.p_zero for d in rest]))
+    equivalent = iter(holm([d.p_equivalent for d in rest]))
+
+    def verdict(case: tuple[str, str, str], d: Difference | None) -> str:
+        if d is None:
+            return "open"
+        p, q = (d.p_zero, d.p_equivalent) if case == first else (next(zero), next(equivalent))
+        if q < 1 - level:
+            return "equal"
+        return ("higher" if d.mean > 0 else "lower") if p < 1 - level else "open"
+
+    return [Contrast(*c, verdict(c[:3], c[3])) for c in found]

@@ -1,0 +1,172 @@
+"""The poster's second experiment: a digit told from its 784 pixels, shown one by one in one fixed
+random order.
+
+The poster names the models, RMSprop and early stopping on validation; the authors' program adds
+batches of 64, the rates, Keras' constants and the permutation, but validates on the test set. Here
+a validation set is held out of the training images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from companion.experiments.mnist import Digits
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from companion.training import Fit, Sequences, Student
+
+Array = np.ndarray
+STEPS, CLASSES, BATCH, VALIDATION = 784, 10, 64, 5000
+
+
+def permutation() -> Int[Array, " 784"]:
+    """The order in which the pixels are shown, that of the authors' program.
+
+    Examples
+    --------
+    >>> permutation()[:5].tolist(), sorted(permutation()) == list(range(784))
+    ([319, 576, 323, 107, 355], True)
+    """
+    return np.random.RandomState(92916).permutation(STEPS)
+
+
+def sequences(images: Array, labels: Array) -> Sequences:
+    """Images as sequences of one grey level in [0, 1] a step, permuted; labels as 1 among zeros."""
+    from companion.training import Sequences
+
+    x = images.reshape(-1, STEPS)[:, permutation()].astype(np.float32) / np.float32(255)
+    y = np.eye(CLASSES, dtype=np.float32)[labels]
+    return Sequences(x[None, ..., None], y[None, :, None])
+
+
+def split(digits: Digits, train_images: int, seed: int = 0) -> dict[str, Sequences]:
+    """Sequences "train", "validation" (5000 of the training images) and "test" (all 10 000).
+
+    The seed draws which images are held out, and which of the others are trained on.
+
+    Raises
+    ------
+    ValueError : if there are not so many images besides those held out.
+    """
+    count = len(digits.train_images) - VALIDATION
+    if not BATCH <= train_images <= count:
+        raise ValueError(f"train_images is {train_images}; it must be from {BATCH} to {count}.")
+    order = np.random.default_rng(seed).permutation(len(digits.train_images))
+    parts = {"validation": order[:VALIDATION], "train": order[VALIDATION:][:train_images]}
+    drawn = {k: sequences(digits.train_images[i], digits.train_labels[i]) for k, i in parts.items()}
+    return drawn | {"test": sequences(digits.test_images, digits.test_labels)}
+
+
+def curves(
+    models: Sequence[str], hidden_units: Sequence[int], learning_rate: float, seed: int
+) -> list[Student]:
+    """One student of each model and size; those of one size start from the same weights.
+
+    Parameters
+    ----------
+    models : kinds of students; "rnn/10" is "rnn" at a tenth of the learning rate.
+    """
+    from companion.training import Student
+
+    start = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    made = []
+    for name in models:
+        kind, _, divisor = name.partition("/")
+        model: Any = kind
+        rate = learning_rate / float(divisor or 1)
+        made += [Student(model, n, learning_rate=rate, seed=start + n) for n in hidden_units]
+    return made
+
+
+def stopped(fit: Fit) -> Int[Array, " students"]:
+    """The record at which each student's validation accuracy was best: where training stops.
+
+    One that diverged or has no finite accuracy counts as it was before.
+    """
+    accuracy = np.nan_to_num(fit.accuracy["validation"], nan=-1.0)
+    return np.asarray(accuracy.argmax(axis=1))
+
+
+def singular_values(thetas: Float[Array, "records rows columns"]) -> Float[Array, "records n"]:
+    """Of W at each record, the largest first; the G blocks of an LSTM's W on top of each other."""
+    n = thetas.shape[2] - 2
+    return np.asarray(np.linalg.svd(thetas[:, :-CLASSES, :n], compute_uv=False))
+
+
+def gradient_norms(
+    theta: Float[Array, "rows columns"], data: Sequences, count: int = 100
+) -> Float[Array, " 784"]:
+    """‖∂loss/∂h⁽ᵏ⁾‖₂ for each step k, its mean over the first ``count`` sequences."""
+    import torch
+
+    from companion.training.reference import losses
+
+    n = theta.shape[1] - 2
+    gates = (theta.shape[0] - CLASSES) // n
+    at = torch.from_numpy(np.array(theta, dtype=np.float64)[None]).requires_grad_()
+    x, y = (torch.from_numpy(a[:, :count].astype(np.float64)) for a in (data.x, data.y))
+    states: list[torch.Tensor] = []
+    loss, _ = losses(at, x, y, gates, "cross-entropy", states)
+    found = torch.autograd.grad(loss.sum() * x.shape[1], states)
+    return np.array([float(g.norm(dim=-1).mean()) for g in found])
+
+
+def curve(student: Student, learning_rate: float) -> str:
+    """The name that `curves` made a student from."""
+    divisor = round(learning_rate / student.learning_rate)
+    return student.model if divisor == 1 else f"{student.model}/{divisor}"
+
+
+def epochs(fit: Fit, seed: int) -> pa.Table:
+    """`Fit.table` of a fit that kept its history, with the seed and the singular values of W."""
+    import pyarrow as pa
+
+    table, sets = fit.table(), len(fit.score)
+    values = np.concatenate(
+        [np.quantile(singular_values(t), (1, 0.5, 0), 1).T for t in fit.history]
+    )
+    added = {"fit_seed": (np.full(len(values), seed), "seed of the split and of the batches")}
+    for j, name in enumerate(("largest", "median", "least")):
+        column = values[:, j].astype(np.float32)
+        added[f"singular_{name}"] = (column, f"{name} singular value of W at this update")
+    for name, (column, text) in added.items():
+        named = pa.field(name, pa.from_numpy_dtype(column.dtype), metadata={"description": text})
+        table = table.append_column(named, pa.array(np.repeat(column, sets)))
+    return table
+
+
+def gradients(fit: Fit, data: Sequences, seed: int) -> pa.Table:
+    """`gradient_norms` of each student as it started and where it stopped, one row a step.
+
+    As logarithms: through 784 steps a norm can fall below what a float32 holds.
+    """
+    import pyarrow as pa
+
+    from companion.training import initial_theta
+
+    tables, m, p = [], data.x.shape[-1], data.y.shape[-1]
+    for k, (student, best) in enumerate(zip(fit.students, stopped(fit), strict=True)):
+        for when, theta in (
+            ("start", initial_theta(student, m, p)),
+            ("stop", fit.history[k][best]),
+        ):
+            with np.errstate(divide="ignore"):  # of a gradient that is exactly 0
+                norms = np.log10(gradient_norms(theta, data)).astype(np.float32)
+            same = {
+                "student": k,
+                "model": student.model,
+                "hidden_units": student.hidden_units,
+                "learning_rate": student.learning_rate,
+                "fit_seed": seed,
+                "when": when,
+            }
+            columns = {name: pa.repeat(value, len(norms)) for name, value in same.items()}
+            columns |= {"step": pa.array(np.arange(len(norms))), "log10_norm": pa.array(norms)}
+            tables.append(pa.table(columns))
+    return pa.concat_tables(tables)

@@ -1,0 +1,317 @@
+"""The poster's random contractive system and its data, every disputed choice a named parameter.
+
+Teacher: h⁽ᵏ⁾ = ReLU(W h⁽ᵏ⁻¹⁾ + F x⁽ᵏ⁾ + b), y⁽ᵏ⁾ = C h⁽ᵏ⁾ + c + noise, h₋₁ = 0, W = I − ε AᵀA/‖A‖²
+(poster) or I − ε AᵀA (the authors' program), A, F, C, b, c and x i.i.d. standard Gaussian, and b
+then moved until each unit is on 60% of the time. The two presets are different experiments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from companion.theory.checks import whole_number
+from companion.theory.network import RNN, simulate, spectral_norm
+
+if TYPE_CHECKING:
+    from companion.training import Sequences, Student
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a realisation of the experiment is drawn from.
+
+    Parameters
+    ----------
+    hidden_units, inputs, outputs : sizes n, m and p of the teacher.
+    epsilon : ε in W, about one over its time constant in steps.
+    normalised : whether AᵀA is divided by ‖A‖² (poster) or not (the authors' program).
+    output_bias : whether the teacher adds a Gaussian constant c to its output.
+    on_fraction : the share of time steps at which each unit is to be on.
+    on_threshold : a unit counts as on when its state is above this.
+    bias_steps, bias_rate, bias_sequences : bias_steps times, b is moved by −bias_rate
+        (mean(h > on_threshold) − on_fraction) on bias_sequences sequences drawn for this alone.
+    snr_db : 10 log₁₀ of mean(y²) over the variance of the output noise.
+    T : time steps of a sequence.
+    train, test : numbers of sequences.
+
+    References
+    ----------
+    Emami et al. (2019), "Data Generation"; the constants of the bias adjustment, the numbers of
+    inputs, outputs and sequences are those of the authors' program, on which the poster is silent.
+    """
+
+    hidden_units: int = 4
+    inputs: int = 2
+    outputs: int = 2
+    epsilon: float = 0.01
+    normalised: bool = True
+    output_bias: bool = False
+    on_fraction: float = 0.6
+    on_threshold: float = 0.001
+    bias_steps: int = 100
+    bias_rate: float = 0.1
+    bias_sequences: int = 100
+    snr_db: float = 20.0
+    T: int = 1000
+    train: int = 700
+    test: int = 300
+
+    def __post_init__(self) -> None:
+        sizes = ("hidden_units", "inputs", "outputs", "bias_sequences", "T", "train", "test")
+        for name in sizes:
+            whole_number(name, getattr(self, name), 1)
+        whole_number("bias_steps", self.bias_steps, 0)
+        if not 0 < self.on_fraction < 1:
+            raise ValueError(f"on_fraction is {self.on_fraction}; it must be between 0 and 1.")
+        if not 0 <= self.epsilon <= 1:
+            raise ValueError(f"epsilon is {self.epsilon}; it must be in [0, 1].")
+        if not abs(self.snr_db) <= 300:  # beyond, the noise or the signal is rounded away
+            raise ValueError(f"snr_db is {self.snr_db}; it must be in [-300, 300].")
+        if not (np.isfinite(self.bias_rate) and np.isfinite(self.on_threshold)):
+            raise ValueError(
+                f"bias_rate is {self.bias_rate} and on_threshold {self.on_threshold}; they must be "
+                "finite."
+            )
+
+
+PRESETS = {"poster": Setting(), "released": Setting(normalised=False, output_bias=True)}
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A network and the constant c that is added to its output."""
+
+    rnn: RNN
+    output_bias: Float[Array, " p"]
+
+    def __call__(self, x: Float[Array, "S T m"]) -> Float[Array, "S T p"]:
+        """Noiseless outputs C h⁽ᵏ⁾ + c."""
+        return np.asarray(simulate(self.rnn, x) + self.output_bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Realisation:
+    """A teacher and its noisy data, float32: what one student of each kind is trained on."""
+
+    setting: Setting
+    teacher: Teacher
+    x_train: Float[Array, "S T m"] = field(repr=False)
+    y_train: Float[Array, "S T p"] = field(repr=False)
+    x_test: Float[Array, "R T m"] = field(repr=False)
+    y_test: Float[Array, "R T p"] = field(repr=False)
+
+
+def draw_teacher(setting: Setting, rng: np.random.Generator) -> Teacher:
+    """A random teacher, its biases adjusted so that each unit is on ``on_fraction`` of the time.
+
+    Raises
+    ------
+    ValueError : if the W drawn is not contractive, which without the division by ‖A‖² can happen
+        when ε is large: says the norm.
+    """
+    n, m, p = setting.hidden_units, setting.inputs, setting.outputs
+    gram = (A := rng.standard_normal((n, n))).T @ A
+    W = np.eye(n) - setting.epsilon * (
+        gram / np.linalg.norm(gram, 2) if setting.normalised else gram
+    )
+    if spectral_norm(W) > 1:
+        raise ValueError(
+            f"the W drawn has norm {spectral_norm(W):.3g} > 1 at epsilon = {setting.epsilon}; "
+            "take a smaller epsilon, normalised=True, or another seed."
+        )
+    F, C = rng.standard_normal((n, m)), rng.standard_normal((p, n))
+    b, c = rng.standard_normal(n), rng.standard_normal(p)
+    x = rng.standard_normal((setting.T, setting.bias_sequences, m))
+    drive, W_t = x @ F.T, np.ascontiguousarray(W.T)
+    for _ in range(setting.bias_steps):
+        on, h = np.zeros(n), np.zeros((setting.bias_sequences, n))
+        for u in drive + b:  # `simulate` without keeping the states, which would take twice as long
+            h = np.maximum(h @ W_t + u, 0)
+            on += (h > setting.on_threshold).mean(0)
+        b -= setting.bias_rate * (on / setting.T - setting.on_fraction)
+    return Teacher(RNN(W, F, b, C, np.zeros(n)), c * setting.output_bias)
+
+
+def draw(setting: Setting, seed: int) -> Realisation:
+    """A teacher and its data; the same seed names the same teacher and inputs at every SNR.
+
+    Examples
+    --------
+    >>> small = replace(PRESETS["poster"], T=50, train=20, test=10, bias_sequences=5)
+    >>> draw(small, seed=1).y_test.shape
+    (10, 50, 2)
+    """
+    rng = np.random.default_rng(seed)
+    teacher = draw_teacher(setting, rng)
+    x = rng.standard_normal((setting.train + setting.test, setting.T, setting.inputs))
+    x = x.astype(np.float32)
+    y = teacher(x)
+    noise_variance = np.mean(y**2) * 10 ** (-setting.snr_db / 10)
+    y = (y + np.sqrt(noise_variance) * rng.standard_normal(y.shape)).astype(np.float32)
+    k = setting.train
+    return Realisation(setting, teacher, x[:k], y[:k], x[k:], y[k:])
+
+
+def r_squared(y: Float[Array, "*shape"], estimate: Float[Array, "*shape"]) -> float:
+    """R² = 1 − mean((y − ŷ)²)/mean(y²), not centred, as the optimum lines of the poster show."""
+    return float(1 - np.mean((y - estimate) ** 2) / np.mean(y**2))
+
+
+def optimum(snr_db: float) -> float:
+    """The R² of the teacher itself, 1/(1 + 10^(−SNR/10)): noise is all that is left.
+
+    Examples
+    --------
+    >>> round(optimum(20.0), 4), round(optimum(15.0), 4)
+    (0.9901, 0.9693)
+    """
+    return float(1 / (1 + 10 ** (-snr_db / 10)))
+
+
+def _time_constant(modulus: float) -> float:
+    """The steps in which a mode falls to 1/e."""
+    if not 0 < modulus < 1:
+        return np.inf if modulus else 0.0
+    return -1 / float(np.log(modulus))
+
+
+def describe(realisation: Realisation) -> dict[str, float | list[float]]:
+    """What the draw came out as, on the test sequences: the checks that the notebook shows.
+
+    Returns
+    -------
+    norm : ‖W‖₂. time_constants : −1/log|λ| of the eigenvalues of W, in steps (W is symmetric).
+    on : share of time on, per unit. memory : per unit, the first lag, in steps, at which the
+    autocorrelation of its state is below 1/e. snr_db : as realised. r2_teacher : R² of the teacher.
+    r2_identity : R² of the teacher with W replaced by I and nothing else (orthogonal, no training).
+    """
+    teacher, s = realisation.teacher, realisation.setting
+    x, y = realisation.x_test, realisation.y_test
+    clean = teacher(x)
+    _, h = simulate(teacher.rnn, x, return_states=True)
+    centred = h - h.mean((0, 1))
+    spectrum = np.abs(np.fft.rfft(centred, 2 * s.T, axis=1)) ** 2
+    correlation = np.fft.irfft(spectrum.mean(0), axis=0)[: s.T]
+    below = np.vstack([correlation < correlation[0] / np.e, np.ones(s.hidden_units, dtype=bool)])
+    eigenvalues = np.linalg.eigvalsh(teacher.rnn.W)
+    identity = replace(teacher, rnn=replace(teacher.rnn, W=np.eye(s.hidden_units)))
+    return {
+        "norm": spectral_norm(teacher.rnn),
+        "time_constants": [_time_constant(abs(v)) for v in eigenvalues],
+        "on": (h > s.on_threshold).mean((0, 1)).tolist(),
+        "memory": below.argmax(0).tolist(),
+        "snr_db": float(10 * np.log10(np.mean(clean**2) / np.mean((y - clean) ** 2))),
+        "r2_teacher": r_squared(y, clean),
+        "r2_identity": r_squared(y, identity(x)),
+    }
+
+
+def experiment(
+    setting: Setting,
+    *,
+    realisations: int,
+    models: Sequence[str],
+    hidden_units: Sequence[int],
+    seed: int,
+    **student: Any,
+) -> tuple[list[Realisation], list[Student], Sequences, Sequences]:
+    """Everything that `companion.training.fit` takes for one panel of Figures 2 and 3.
+
+    One student of each model and size is made for each realisation; those of one realisation and
+    size start from the same seed, so that models are compared in pairs.
+
+    Parameters
+    ----------
+    setting, realisations, models, hidden_units : what to draw and to train.
+    seed : of everything; different seeds share nothing.
+    student : further fields of `companion.training.Student`, such as ``learning_rate``.
+
+    Returns
+    -------
+    the realisations, the students, and the train and test sequences.
+    """
+    from companion.training import Sequences, Student
+
+    whole_number("realisations", realisations, 1)
+    for name, given in (("models", models), ("hidden_units", hidden_units)):
+        if not given or len(set(given)) < len(given):
+            raise ValueError(f"{name} is {given}; there must be at least one, and none twice.")
+    seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(realisations)]
+    kinds: Any = models
+    students = [
+        Student(model, n, data=i, seed=s + n, **student)
+        for i, s in enumerate(seeds)
+        for n in hidden_units
+        for model in kinds
+    ]
+    drawn = [draw(setting, s) for s in seeds]
+    train = Sequences.stack([(r.x_train, r.y_train) for r in drawn])
+    return drawn, students, train, Sequences.stack([(r.x_test, r.y_test) for r in drawn])
+
+
+class Difference(NamedTuple):
+    """A mean of paired differences: its interval, its number of pairs, and the two tests' p."""
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+    p_zero: float
+    p_equivalent: float
+
+
+def paired_difference(
+    a: Float[Array, " pairs"], b: Float[Array, " pairs"], *, margin: float, level: float = 0.95
+) -> Difference:
+    """Mean of a − b over pairs, with Student's interval at ``level``.
+
+    ``p_zero`` tests that the mean is 0; ``p_equivalent`` that it is not within ±``margin`` (two
+    one-sided tests, Schuirmann 1987): below 0.05, the two are equivalent at that margin.
+
+    Examples
+    --------
+    >>> found = paired_difference(np.array([1.0, 2.0, 3.0]), np.array([0.9, 2.1, 2.9]), margin=0.5)
+    >>> round(found.mean, 4), found.pairs, found.p_equivalent < 0.05
+    (0.0333, 3, True)
+    """
+    from scipy import stats
+
+    d = np.asarray(a) - np.asarray(b)
+    if d.ndim != 1 or len(d) < 2 or not np.isfinite(d).all() or not margin > 0:
+        raise ValueError(
+            f"a − b has shape {d.shape} and margin is {margin}; there must be at least two finite "
+            "pairs and a positive margin."
+        )
+    if np.ptp(d) == 0:  # the limit of the tests as the spread goes to 0, which divide by it
+        m = float(d[0])
+        return Difference(m, m, m, len(d), float(m == 0), float(abs(m) >= margin))
+    low, high = stats.ttest_1samp(d, 0).confidence_interval(level)
+    below = stats.ttest_1samp(d, margin, alternative="less").pvalue
+    above = stats.ttest_1samp(d, -margin, alternative="greater").pvalue
+    p_zero = stats.ttest_1samp(d, 0).pvalue
+    return Difference(
+        float(d.mean()), float(low), float(high), len(d), float(p_zero), float(max(below, above))
+    )
+
+
+def holm(p: Sequence[float]) -> Float[Array, " tests"]:
+    """Each p corrected for the number of tests, by Holm (1979), so that they stand together.
+
+    Examples
+    --------
+    >>> holm([0.01, 0.04, 0.02]).tolist()
+    [0.03, 0.04, 0.04]
+    """
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values)
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(stepped, 1)
+    return corrected

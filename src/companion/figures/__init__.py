@@ -1,0 +1,1 @@
+"""How figures look, and the explorers of a page."""

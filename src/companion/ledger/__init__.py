@@ -1,0 +1,1 @@
+"""The ledger: evidence, measures, verdicts."""

@@ -1,0 +1,1 @@
+"""Pages executed, recorded, swept; knows no theorem and no claim."""

@@ -1,0 +1,261 @@
+"""The workers of a sweep: what one does with a run, and how to reach them.
+
+Nothing but messages passes between the client and the workers. A run goes out as the notebook's
+text and its parameters, and comes back as the bytes of the files it left. A worker runs it against
+its own checkout, and refuses if that is another version than the client's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, TypeVar
+
+from companion.running import page as runs
+from companion.running import record as provenance
+from companion.running.page import Failed, Page, Run
+from companion.running.record import Refused
+
+T = TypeVar("T")
+
+# --- on a worker
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the runs of a sweep have in common, as a worker needs to know it."""
+
+    topic: str
+    tree: str
+    packages: Mapping[str, str]
+    python: str
+    root: str | None  # of workers on this machine; others have their own checkout
+    places: tuple[tuple[tuple[int, ...], str | None], ...] = ()  # processors and GPU, by worker
+
+
+def refusal(order: Order, page: Page) -> str | None:
+    """Why this process would give another result than the one that ordered it; None if not."""
+    root = provenance.checkout(Path(order.root) if order.root else None)
+    tree = provenance.source_tree_hash(root / "src" / provenance.PACKAGE)
+    if tree != order.tree:
+        return f"its companion has the source tree {tree[:12]}, this one {order.tree[:12]}"
+    here = runs.read_page(page.name, page.text.encode(), root)
+    if changed := provenance.differences(page.parts, here.parts):
+        return f"of its checkout, {'; '.join(changed)}"
+    if (python := python_version()) != order.python:
+        return f"it has Python {python}, this one {order.python}"
+    needed = _needed()
+    for name, version in provenance.installed(root).items():
+        wanted = order.packages.get(name, "")
+        if name.lower() in needed and version == "not installed" != wanted:
+            return f"it has no {name}, this one {wanted}"
+        versions = {v.partition("+")[0] for v in (version, wanted) if v[:1].isdigit()}
+        if len(versions) == 2:  # both have it; builds of torch for another device are one version
+            return f"it has {name} {version}, this one {wanted}"
+    return None
+
+
+def execute(order: Order, run: Run) -> tuple[dict[str, bytes], str | None]:
+    """Run a notebook on a worker; returns the files it left, and its failure if any.
+
+    Raises
+    ------
+    Refused : see `refusal`.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    me = f"{worker.address} (pid {os.getpid()})"
+    if why := refusal(order, run.page):
+        raise Refused(f"worker {me} is not of this version: {why}")
+    worker.log_event(order.topic, {"run": run.id, "what": f"started on {me}"})
+    if order.places:
+        processors, gpu = order.places[int(worker.name)]
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, processors)  # of this thread, and of the kernel it starts
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    root = provenance.checkout(Path(order.root) if order.root else None)
+    with runs.scratch_folder(Path(worker.local_directory), "run.") as work:
+        failure = runs.produce(run, root, work)
+        files = {
+            path.relative_to(work).as_posix(): path.read_bytes()
+            for path in sorted(work.rglob("*"))
+            if path.is_file()
+        }
+    return files, str(failure) if failure else None
+
+
+def _needed() -> set[str]:
+    """The packages that a run needs, if this one is installed and not only on the path."""
+    try:
+        lines = requires(provenance.PACKAGE) or []
+    except PackageNotFoundError:
+        return set()
+    names = (
+        re.split(r"[ ;<>=!~\[(]", line, maxsplit=1)[0] for line in lines if "extra" not in line
+    )
+    return {name.lower() for name in names}
+
+
+def python_version() -> str:
+    """Major and minor version, which bytes that pass between processes depend on."""
+    return ".".join(map(str, sys.version_info[:2]))
+
+
+# --- where to run it
+
+
+def bounded(seconds: float, call: Callable[[], T]) -> T:
+    """What ``call`` returns, or TimeoutError: Dask's own calls wait for ever for a frozen peer."""
+    found: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(call())
+        except BaseException as error:  # noqa: BLE001  # raised again where it is waited for
+            found.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return found.result(seconds)
+
+
+def check_address(address: str) -> str:
+    """A scheduler's address, if what passes between it and us is nobody else's to read or write.
+
+    Whoever speaks to a Dask scheduler can run code on its workers and its clients.
+    """
+    match = re.fullmatch(r"(?:(tcp|tls)://)?([\w.-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", address)
+    if not match or not 0 < int(match[3]) < 65536:
+        raise Refused(f"--scheduler {address[:80]!r}; allowed: tcp://HOST:PORT or tls://HOST:PORT.")
+    host = match[2].strip("[]")
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if match[1] != "tls" and not loopback:
+        raise Refused(
+            f"--scheduler {address}: allowed for another machine: tls://HOST:PORT, or a tunnel "
+            "(ssh -L 8786:localhost:8786 HOST, then --scheduler tcp://localhost:8786)."
+        )
+    return address
+
+
+def places_here(workers: int | None, most: int) -> tuple[tuple[tuple[int, ...], str | None], ...]:
+    """For each local worker its processors, and its GPU where CUDA_VISIBLE_DEVICES names some."""
+    from dask.system import CPU_COUNT  # what this process may use: affinity and cgroups
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    gpus = [gpu.strip() for gpu in named if gpu.strip() not in ("", "-1")]
+    if workers is not None and not 1 <= workers <= (len(gpus) or 1024):
+        allowed = f"1 to {len(gpus)}, one a GPU" if gpus else "1 to 1024"
+        raise Refused(f"--workers {workers}; allowed: {allowed}.")
+    count = workers or max(1, min(len(gpus) or CPU_COUNT, most))
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    return tuple(
+        (tuple(cores[i::count]) or (cores[i % len(cores)],), gpus[i] if gpus else None)
+        for i in range(count)
+    )
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable for what is started within."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+@contextmanager
+def local(root: Path, workers: int) -> Iterator[Any]:
+    """A client of workers on this machine, one thread each, which no other user can speak to."""
+    from distributed import Client, LocalCluster
+
+    # Of a killed worker a semaphore or two is left, which Python removes when the sweep ends, and
+    # says so on stderr in a process that takes its filters from here.
+    quiet = "ignore:resource_tracker:UserWarning"
+    filters = os.environ.get("PYTHONWARNINGS")
+    with (
+        _environment("PYTHONWARNINGS", f"{filters},{quiet}" if filters else quiet),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=0,  # of the worker alone; the notebook runs in its kernel
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            local_directory=str(root / ".cache"),
+            security=True,
+            silence_logs="CRITICAL",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def existing(address: str, seconds: float) -> Iterator[Any]:
+    """A client of a scheduler that exists, with at least one worker."""
+    import logging
+
+    from distributed import Client
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    arguments = Security().get_connection_args("client")
+    if address.startswith("tls://") and arguments["ssl_context"] is None:
+        raise Refused(
+            f"--scheduler {address} needs Dask's own settings distributed.comm.tls: ca-file, "
+            "client.cert and client.key, in ~/.config/dask/*.yaml or DASK_CONFIG."
+        )
+    for name in ("distributed.client", "distributed.core"):  # a lost scheduler is reported below
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+    async def answers() -> None:
+        (await connect(address, timeout=seconds, **arguments)).abort()
+
+    try:
+        # first: a client that finds none is not closed within minutes; and what answers may be no
+        # scheduler, and never say so
+        asyncio.run(asyncio.wait_for(answers(), seconds))
+        client = Client(address, timeout=seconds, set_as_default=False)
+        try:
+            bounded(seconds + 1, lambda: client.wait_for_workers(1, timeout=seconds))
+        except TimeoutError:
+            client.close(timeout=1)
+            raise
+    except OSError as error:
+        raise Failed(f"no workers at {address} within {seconds:.0f} s: {error}") from error
+    try:
+        yield client
+    finally:
+        client.close(timeout=5)
+
+
+def ask_all(client: Any, order: Order, page: Page, seconds: float) -> None:
+    """Ask every worker whether it is of this version."""
+    try:
+        answers = bounded(seconds, lambda: client.run(refusal, order, page, on_error="return"))
+    except TimeoutError as error:
+        raise Failed(f"{client.scheduler.address} gave no answer in {seconds:.0f} s") from error
+    bad = [f"{worker}: {why}" for worker, why in sorted(answers.items()) if why is not None]
+    if bad:
+        raise Refused(
+            "nothing was started; workers that are not of this version (give them this checkout "
+            "and these pins, or retire them):\n" + "\n".join(bad)
+        )

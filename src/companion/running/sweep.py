@@ -1,0 +1,272 @@
+"""Many runs of one notebook on Dask workers: on this machine, or at a scheduler that exists.
+
+Only this process writes into the output folder, each run whole or not at all, and holds the lock of
+each run that it has under way. So whatever is killed, the same command goes on from there, and two
+sweeps into one folder share the work.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from companion.running import cluster
+from companion.running import page as runs
+from companion.running import record as provenance
+from companion.running.grid import describe
+from companion.running.page import Failed, Page, Run
+from companion.running.record import Refused
+
+
+def clean(out: Path, page: Page) -> int:
+    """Remove what killed runs of a page left below ``out``; those under way are left alone."""
+    removed = 0
+    for path in (out / page.name).glob(".*"):
+        match = re.fullmatch(r"\.([0-9a-f]{16})\.(old\.)?[0-9a-f]{8}", path.name)
+        if not match:
+            continue
+        try:
+            with FileLock(out / ".locks" / page.name / match[1], blocking=False):
+                folder = path.with_name(match[1])
+                if match[2] and (path / "run").is_dir() and not folder.exists():
+                    (path / "run").rename(folder)  # killed just before its replacement was named
+                shutil.rmtree(path)
+                removed += 1
+        except Timeout:  # its owner lives
+            continue
+    return removed
+
+
+def _claimed(out: Path, run: Run) -> FileLock | None:
+    """The lock of a run, now held, or None where another process holds it."""
+    lock = runs.claim(out, run)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return None
+    return lock
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise runs.unwritable(error, path) from error
+
+
+def _unpack(files: Mapping[str, bytes], work: Path) -> None:
+    (work / "results").mkdir()
+    for name, data in files.items():
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable():
+            raise Failed(f"a worker sent a file named {name[:80]!r}")
+        (work / path).parent.mkdir(parents=True, exist_ok=True)
+        (work / path).write_bytes(data)
+
+
+def sweep(
+    todo: Sequence[Run],
+    root: Path,
+    out: Path,
+    *,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    seconds: float = 60,
+    say: Callable[[str], None] = print,
+) -> Counter[str]:
+    """Run every run that is not done into ``out``; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    todo : from `grid.expand`: runs of one page.
+    scheduler : address of one that exists (see `check_address`); without it ``workers`` processes
+        of this machine do it, by default as many as it has processors or visible GPUs.
+    seconds : how long to wait for a scheduler and its first worker, or for another when none is
+        left.
+    say : told one line a run, and the dashboard's address.
+
+    Returns
+    -------
+    How many runs were ``done`` and ``skipped``.
+
+    Raises
+    ------
+    Refused : a worker has another version, and nothing was started.
+    Failed : runs failed (it lists them), the scheduler was lost, or ``out`` cannot be written.
+    """
+    from tqdm import tqdm
+
+    page, count, failures = todo[0].page, Counter[str](), list[str]()
+    if scheduler is not None:
+        cluster.check_address(scheduler)
+    else:
+        places = cluster.places_here(workers, len(todo))
+    folder, logs = out / page.name, out / page.name / "logs"
+
+    def settle(run: Run, kind: str, what: str) -> None:
+        count[kind] += 1
+        line = f"{run.id} {describe(run)}: {what}"
+        if kind == "failed":
+            failures.append(line)
+        say(line)
+
+    left: deque[Run] = deque()
+    for run in todo:
+        with _writing(folder):
+            why = runs.skipped(folder / run.id)
+        if why:
+            settle(run, "skipped", why)
+        else:
+            left.append(run)
+    if not left:
+        return count
+    with ExitStack() as stack:
+        with _writing(folder):
+            logs.mkdir(parents=True, exist_ok=True)
+            if removed := clean(out, page):
+                say(f"removed {removed} unfinished folders of killed runs")
+        order = cluster.Order(
+            topic=f"companion-{secrets.token_hex(8)}",
+            tree=provenance.source_tree_hash(root / "src" / provenance.PACKAGE),
+            packages=provenance.installed(root),
+            python=cluster.python_version(),
+            root=None if scheduler else str(root),
+            places=() if scheduler else places,
+        )
+        client = stack.enter_context(
+            cluster.existing(scheduler, seconds) if scheduler else cluster.local(root, len(places))
+        )
+        cluster.ask_all(client, order, page, max(seconds, 30))
+        say(f"dashboard: {client.dashboard_link}")
+        bar = tqdm(
+            total=len(todo),
+            initial=len(todo) - len(left),
+            unit="run",
+            file=sys.stderr,
+            disable=None,
+        )
+        stack.enter_context(bar)
+        for run, kind, what in _results(client, order, left, out, seconds):
+            settle(run, kind, what)
+            bar.update()
+    if failures:
+        raise Failed(f"{len(failures)} of {len(todo)} runs failed:\n" + "\n".join(failures))
+    return count
+
+
+def _results(
+    client: Any, order: cluster.Order, left: deque[Run], out: Path, seconds: float
+) -> Iterator[tuple[Run, str, str]]:
+    """Hand the runs to the workers; yields each with what became of it, when its files lie here.
+
+    Only a few runs a worker are under way at a time, so that neither the scheduler nor a large
+    result's bytes pile up, and a second sweep into the same folder finds runs to do.
+    """
+    from distributed import as_completed
+    from distributed.client import CancelledError
+    from distributed.comm import CommClosedError
+
+    logs = out / left[0].page.name / "logs"
+
+    def log(run_id: str, what: str) -> None:
+        with (logs / f"{run_id}.log").open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {what}\n")
+
+    client.subscribe_topic(order.topic, lambda event: log(event[1]["run"], event[1]["what"]))
+    flight: dict[Any, tuple[Run, FileLock]] = {}
+    queue = as_completed(loop=client.loop)
+    try:
+        while left or flight:
+            threads = cluster.bounded(seconds, client.nthreads)
+            room = 2 * max(1, sum(threads.values())) - len(flight)
+            for run in tuple(left):
+                if room <= 0:
+                    break
+                left.popleft()
+                with _writing(logs):
+                    lock = _claimed(out, run)
+                    why = lock and runs.skipped(out / run.page.name / run.id)
+                if lock is None:
+                    left.append(run)
+                    continue
+                if why:
+                    lock.release()
+                    yield run, "skipped", why
+                    continue
+                key = f"{run.page.name}-{run.id}-{secrets.token_hex(4)}"
+                future = client.submit(cluster.execute, order, run, key=key, pure=False)
+                flight[future] = run, lock
+                queue.add(future)
+                room -= 1
+            if client.status != "running":  # what was just submitted would wait for ever
+                raise CommClosedError("connection lost")
+            if not flight:  # another sweep has the rest under way
+                time.sleep(0.5)
+                continue
+            _wait(client, queue, seconds)
+            future = next(queue)
+            run, lock = flight[future]
+            kind, what = _settled(future, run, out)
+            with _writing(logs):
+                log(run.id, what)
+            del flight[future]
+            lock.release()
+            yield run, kind, what
+    except (CancelledError, OSError) as error:  # of Dask's; our own writing fails as `Failed`
+        raise Failed(
+            f"the scheduler {client.scheduler.address} is lost; what is done is in {logs.parent}, "
+            "and the same command goes on from there"
+        ) from error
+    finally:
+        for _, lock in flight.values():
+            lock.release()
+
+
+def _wait(client: Any, queue: Any, seconds: float) -> None:
+    """Wait until a run has ended or the scheduler is lost, but not for workers that never come."""
+    seen = asked = time.monotonic()
+    while not queue.has_ready() and client.status == "running":
+        time.sleep(0.05)
+        if (now := time.monotonic()) - asked < 1:
+            continue
+        asked = now
+        if cluster.bounded(seconds, client.nthreads):
+            seen = now
+        elif now - seen > seconds:
+            raise Failed(
+                f"{client.scheduler.address} has had no worker for {seconds:.0f} s; what is done "
+                "is kept, and the same command goes on from there"
+            )
+
+
+def _settled(future: Any, run: Run, out: Path) -> tuple[str, str]:
+    """What became of a run: its files are written here, whole or not at all."""
+    if future.status == "error":
+        error = future.exception()
+        if isinstance(error, Refused):
+            raise Failed(f"{error}; the sweep stops here") from error
+        return "failed", f"{type(error).__name__} on a worker: {error}"
+    result: tuple[dict[str, bytes], str | None] = future.result()
+    files, failure = result
+
+    def fill(work: Path) -> str | None:
+        _unpack(files, work)
+        return failure
+
+    with _writing(out / run.page.name / run.id):
+        try:
+            return "done", runs.publish(run, out, fill)[1]
+        except Failed as error:
+            return "failed", str(error)

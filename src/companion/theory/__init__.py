@@ -1,0 +1,1 @@
+"""The theorems as constructions: networks, dilations, witnesses and certificates."""

@@ -1,0 +1,327 @@
+"""From a contraction to an orthogonal matrix of minimal size; and the diagonal scalings of W.
+
+A *dilation* of W is a larger matrix with W as its leading block. An orthogonal one exists exactly
+when ‖W‖₂ ≤ 1, and the smallest has size n + r with r = rank(I − WᵀW), the *defect rank*.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from companion.theory.network import Array, eps_of, spectral_norm
+
+
+class NotContractiveError(ValueError):
+    """‖W‖₂ exceeds 1, where a construction needs it at most 1 (or below)."""
+
+
+def norm_tolerance(W: Float[Array, "n n"]) -> float:
+    """4·n·eps: how far a computed singular value of W may stray from the true one.
+
+    Computed singular values of an orthogonal W reach 1 + 2e-15 at n = 16. A value within this of 1
+    counts as 1; that changes ‖UᵀU − I‖ of a dilation U by at most 8·n·eps, inside `is_unitary`.
+    """
+    return 4 * len(W) * eps_of(W)
+
+
+def _checked(W: Shaped[Array, "n n"]) -> Float[Array, "n n"]:
+    W = np.asarray(W)
+    if W.dtype.kind == "O":
+        raise TypeError(
+            "W is exact (object dtype); singular values are irrational in general. "
+            "rational_contraction(n, rng) draws an exact W together with its exact dilation."
+        )
+    W = W.astype(np.float64) if W.dtype.kind in "iu" else W
+    if W.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"W has dtype {W.dtype}; allowed: float32, float64.")
+    if W.ndim != 2 or W.shape[0] != W.shape[1] or W.shape[0] == 0:
+        raise ValueError(f"W has shape {W.shape}; it must be square, (n, n), n ≥ 1.")
+    if not np.isfinite(W).all():
+        raise ValueError("W has entries that are not finite.")
+    return W
+
+
+def _defect_svd(
+    W: Float[Array, "n n"],
+) -> tuple[Float[Array, "n r"], Float[Array, " r"], Float[Array, " r"], Float[Array, "r n"]]:
+    """(P_r, s_r, c_r, Q_rᵀ): the singular triples with s < 1, and c = √(1 − s²)."""
+    from scipy.linalg import svd  # in W's own dtype; NumPy's takes float32 through float64
+
+    P, s, Qt = svd(W, check_finite=False)
+    tol = norm_tolerance(W)
+    if s[0] > 1 + tol:
+        raise NotContractiveError(
+            f"‖W‖₂ is {s[0]:.6g}, above 1 by {s[0] - 1:.2g}. {scaling_advice(W)}"
+        )
+    below = s < 1 - tol
+    # A pair (p, q) is known up to its sign. With Σq ≤ 0 every LAPACK gives the same one, and
+    # non-negative states push a new unit down rather than up.
+    sign = np.where(Qt[below].sum(axis=1) > 0, -1, 1).astype(W.dtype)
+    P, s, Qt = P[:, below] * sign, s[below], Qt[below] * sign[:, None]
+    # (1 − s)(1 + s), not 1 − s²: the subtraction 1 − s is exact for s ≥ ½ (Sterbenz).
+    return P, s, np.sqrt((1 - s) * (1 + s)), Qt
+
+
+def defect_rank(W: Float[Array, "n n"]) -> int:
+    """Rank r of I − WᵀW: the number of singular values of W below 1 − 4·n·eps.
+
+    Raises
+    ------
+    NotContractiveError : if ‖W‖₂ > 1 + 4·n·eps.
+
+    Examples
+    --------
+    >>> defect_rank(np.diag([1.0, 0.5, 0.0]))
+    2
+    """
+    return int(_defect_svd(_checked(W))[1].size)
+
+
+def orthogonal_dilation(W: Float[Array, "n n"]) -> Float[Array, "N N"]:
+    """Smallest orthogonal matrix with the contraction ``W`` as its leading block.
+
+    With the singular value decomposition W = P diag(s) Qᵀ, its r singular values below 1, their
+    vectors P_r, Q_r and C_r = diag √((1 − s)(1 + s)), S_r = diag s,
+
+        U = [ W          P_r C_r ]
+            [ C_r Q_rᵀ   −S_r    ].
+
+    Parameters
+    ----------
+    W : float32 or float64 array, shape (n, n), ‖W‖₂ ≤ 1.
+
+    Returns
+    -------
+    U : array of the dtype of W, shape (n + r, n + r), r = rank(I − WᵀW) (`defect_rank`);
+        ``U[:n, :n]`` is W to the bit, ‖UᵀU − I‖₂ ≤ 10 (n + r) eps however close ‖W‖₂ is to 1.
+
+    Raises
+    ------
+    NotContractiveError : if ‖W‖₂ > 1 + 4·n·eps; says the norm, and whether a scaling would help.
+    TypeError : for exact (object) or other dtypes; see `rational_contraction`.
+    ValueError : for a W that is not square or not finite.
+
+    References
+    ----------
+    Halmos (1950) and theorem 1 of Emami et al. (2019); the minimal SVD form is this project's.
+
+    Examples
+    --------
+    >>> orthogonal_dilation(np.array([[0.6]])).round(12).tolist()
+    [[0.6, -0.8], [-0.8, -0.6]]
+    """
+    W = _checked(W)
+    P, s, c, Qt = _defect_svd(W)
+    n, r = W.shape[0], s.size
+    U = np.zeros((n + r, n + r), dtype=W.dtype)
+    U[:n, :n] = W
+    U[:n, n:] = P * c
+    U[n:, :n] = c[:, None] * Qt
+    U[range(n, n + r), range(n, n + r)] = -s
+    return U
+
+
+def halmos_dilation(W: Float[Array, "n n"]) -> Float[Array, "2n 2n"]:
+    """The textbook dilation [[W, (I − WWᵀ)^½], [(I − WᵀW)^½, −Wᵀ]], of size 2n whatever r is.
+
+    The roots come from the singular values, P C Pᵀ and Q C Qᵀ: `scipy.linalg.sqrtm` of I − WᵀW
+    loses half the digits as ‖W‖₂ → 1. Raises as `orthogonal_dilation`.
+
+    References
+    ----------
+    Halmos (1950), "Normal dilations and extensions of operators".
+    """
+    W = _checked(W)
+    P, _, c, Qt = _defect_svd(W)
+    return np.block([[W, (P * c) @ P.T], [(Qt.T * c) @ Qt, -W.T]])
+
+
+def minimal_scaling(W: Float[Array, "n n"], *, spread: float = 1e6) -> Float[Array, " n"]:
+    """Positive d with ‖DWD⁻¹‖₂ as small as a diagonal D = diag(d) makes it. **Ours.**
+
+    log ‖DWD⁻¹‖ is a convex function of log d. It has kinks where singular values meet, so the
+    smooth, convex Schatten norms of rising order stand in for it, each from the last one's minimum.
+    For W ≥ 0 and irreducible the answer is √(left / right Perron vector), the norm then being the
+    spectral radius; that is a test, not a special case here.
+
+    Parameters
+    ----------
+    W : float array, shape (n, n).
+    spread : largest allowed ratio of two entries of d. For a reducible W the infimum lies at
+        infinity; the bound keeps D well conditioned.
+
+    Returns
+    -------
+    d : float64 array, shape (n,), geometric mean 1.
+
+    References
+    ----------
+    Sezginer and Overton (1990) for the convexity; Stoer and Witzgall (1962) for W ≥ 0.
+    """
+    from scipy.optimize import minimize
+
+    W = _checked(W).astype(np.float64)
+    if not 1 <= spread <= 1e300:
+        raise ValueError(f"spread is {spread}; it must be in [1, 1e300].")
+    W = W / (np.abs(W).max() or 1.0)  # the least norm scales with W, its d does not
+    if not W.any():
+        return np.ones(W.shape[0])
+    half = 0.5 * np.log(spread)
+
+    def log_schatten(log_d: Array, order: float) -> tuple[float, Array]:
+        e = np.exp(log_d)
+        P, s, Qt = np.linalg.svd(e[:, None] * W / e)
+        top = s[0]
+        weights = (s / top) ** order
+        total = weights.sum()
+        # ∂ log sᵢ / ∂ log dⱼ = P²ⱼᵢ − Q²ⱼᵢ
+        slope = (P**2 - Qt.T**2) @ (weights / total)
+        return float(np.log(top) + np.log(total) / order), slope
+
+    best, best_norm = np.zeros(W.shape[0]), spectral_norm(W)
+    log_d = best
+    for order in (2.0, 8.0, 32.0, 128.0, 512.0, 2048.0, 8192.0):
+        log_d = minimize(
+            log_schatten,
+            log_d,
+            args=(order,),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-half, half)] * W.shape[0],
+        ).x
+        norm = spectral_norm(np.exp(log_d[:, None] - log_d) * W)
+        if norm < best_norm:
+            best, best_norm = log_d, norm
+    return np.asarray(np.exp(best - best.mean()))
+
+
+def contracting_scaling(W: Float[Array, "n n"]) -> Float[Array, " n"]:
+    """`minimal_scaling` with the least of some spreads that makes ‖DWD⁻¹‖₂ < 1; if none, the last.
+
+    A small spread keeps D well conditioned; a reducible W may need a large one, however small the
+    spectral radius.
+    """
+    for spread in (1e6, 1e12, 1e24, 1e100, 1e300):
+        d = minimal_scaling(W, spread=spread)
+        if spectral_norm(d[:, None] * np.asarray(W, dtype=np.float64) / d) < 1:
+            break
+    return d
+
+
+def unit_norm_scaling(W: Float[Array, "n n"]) -> Float[Array, " n"]:
+    """Positive d with ‖DWD⁻¹‖₂ = 1, for a contraction W that is not diagonal. **Ours.**
+
+    Along any axis of log d whose row or column holds an off-diagonal entry the norm is convex,
+    below 1 at the start and unbounded, so it crosses 1; of all such crossings the one with the
+    least |log d| is taken. The defect rank of DWD⁻¹ is then at most n − 1.
+
+    Raises
+    ------
+    ValueError : if W is diagonal (every scaling leaves it as it is).
+    NotContractiveError : if ‖W‖₂ > 1.
+    """
+    from scipy.optimize import brentq
+
+    W = _checked(W).astype(np.float64)
+    if defect_rank(W) < W.shape[0]:
+        return np.ones(W.shape[0])
+
+    def excess(factor: float, i: int, power: int) -> float:
+        e = scaled(factor, i, power)
+        return spectral_norm(e[:, None] * W / e) - 1
+
+    def scaled(factor: float, i: int, power: int) -> Float[Array, " n"]:
+        e = np.ones(W.shape[0])
+        e[i] = factor**power
+        return e
+
+    off = np.abs(W - np.diag(np.diag(W)))
+    crossings = []
+    for i in range(W.shape[0]):
+        for power, reach in ((1, off[i].max()), (-1, off[:, i].max())):
+            if reach > 1e-300:  # at the factor 1/reach one entry alone has modulus 1
+                # The factor, not its logarithm, whose rounding grows with it and reaches the norm.
+                factor = brentq(
+                    excess, 1.0, 1.001 / reach, args=(i, power), xtol=1e-15, maxiter=2000
+                )
+                crossings.append((factor, i, power))
+    if not crossings:
+        raise ValueError(
+            "W is diagonal (to 1e-300): no diagonal scaling changes it, and 2n − 1 is out of reach."
+        )
+    return scaled(*min(crossings))
+
+
+def scaling_advice(W: Float[Array, "n n"]) -> str:
+    """One sentence: whether a diagonal scaling makes ‖DWD⁻¹‖₂ < 1."""
+    radius = float(np.abs(np.linalg.eigvals(W)).max())
+    if radius >= 1:
+        return f"Its spectral radius is {radius:.4g} ≥ 1, so no diagonal scaling helps."
+    d = contracting_scaling(W)
+    least = spectral_norm(d[:, None] * W.astype(np.float64) / d)
+    if least < 1:
+        return f"A diagonal scaling brings it down to {least:.4g}: see balance(rnn)."
+    return f"The best diagonal scaling found leaves {least:.4g}."
+
+
+# Pairs (s, √(1 − s²)) over one denominator, so that products of W stay short fractions.
+_HYPOTENUSE = 65
+_LEGS = (16, 25, 33, 39, 52, 56, 60, 63)
+
+
+def _rational_orthogonal(n: int, rng: np.random.Generator) -> Shaped[Array, "n n"]:
+    """A signed permutation times a reflection I − 2vvᵀ/vᵀv, v in {−1, 0, 1}ⁿ, in Fractions."""
+    v = rng.integers(-1, 2, n)
+    v[rng.integers(n)] = 1
+    length = int(v @ v)
+    H = [
+        [Fraction(int(i == j)) - Fraction(2 * int(v[i] * v[j]), length) for j in range(n)]
+        for i in range(n)
+    ]
+    signs = 2 * rng.integers(0, 2, n) - 1
+    return np.array(H, dtype=object)[rng.permutation(n)] * signs
+
+
+def rational_contraction(
+    n: int, rng: np.random.Generator, *, defect: int | None = None
+) -> tuple[Shaped[Array, "n n"], Shaped[Array, "N N"]]:
+    """An exact contraction W = P diag(s) Qᵀ and its exact orthogonal dilation U.
+
+    P and Q are rational orthogonal; each s below 1 has a rational √(1 − s²), from a Pythagorean
+    triple with hypotenuse 65. Denominators are kept small: exact trajectories lengthen by
+    log₂(denominator of W) bits a step.
+
+    Parameters
+    ----------
+    n : number of states, at least 1.
+    rng : source of all draws.
+    defect : r = rank(I − WᵀW), 0 ≤ r ≤ n; n by default, so that ‖W‖₂ < 1.
+
+    Returns
+    -------
+    W : array of Fractions, shape (n, n).
+    U : array of Fractions, shape (n + r, n + r); UᵀU = I exactly, ``U[:n, :n]`` is W.
+
+    Examples
+    --------
+    >>> W, U = rational_contraction(3, np.random.default_rng(0))
+    >>> bool((U.T @ U == np.eye(6, dtype=int)).all()), bool((U[:3, :3] == W).all())
+    (True, True)
+    """
+    r = n if defect is None else defect
+    if n < 1 or not 0 <= r <= n:
+        raise ValueError(f"n is {n} and defect is {r}; they must satisfy n ≥ 1, 0 ≤ defect ≤ n.")
+    P, Q = _rational_orthogonal(n, rng), _rational_orthogonal(n, rng)
+    leg = rng.choice(_LEGS, size=r, replace=r > len(_LEGS))
+    s = np.array(
+        [Fraction(int(a), _HYPOTENUSE) for a in leg] + [Fraction(1)] * (n - r), dtype=object
+    )
+    other = {a: b for a in _LEGS for b in _LEGS if a * a + b * b == _HYPOTENUSE**2}
+    c = np.array([Fraction(other[int(a)], _HYPOTENUSE) for a in leg], dtype=object)
+    W = (P * s) @ Q.T
+    top = np.concatenate([W, P[:, :r] * c], axis=1)
+    bottom = np.concatenate([(Q[:, :r] * c).T, np.diag(-s[:r])], axis=1)
+    return W, np.concatenate([top, bottom], axis=0)

@@ -1,0 +1,395 @@
+"""Theorem 3: no finite unitary network for a sigmoid teacher, sharply; and what is still possible.
+
+With an activation whose derivative never vanishes an invertible recurrence cannot forget: equality
+with the memoryless teacher over T steps costs N ≥ nT states. `find_sigmoid_witness` runs the proof
+on a student, `delay_chain` attains nT, `approximate_unitary` comes as close as one likes with 2n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from flint import arb, arb_mat, ctx
+from jaxtyping import Float, Shaped
+
+from companion.theory.dilation import orthogonal_dilation
+from companion.theory.exact import activation_balls, ball_outputs, float_below, parameters
+from companion.theory.network import ACTIVATIONS, RNN, eps_of, simulate, spectral_norm
+from companion.theory.theorem2 import Witness, check_student, memoryless_teacher
+
+Array = np.ndarray
+
+_SMOOTH = ("sigmoid", "tanh")
+_LIPSCHITZ = {"sigmoid": 0.25, "tanh": 1.0}
+_MOST_BITS = 2**13
+_CLEAR = 1e-3  # a gap that needs no search for a larger one
+
+
+def _require_smooth(rnn: RNN, what: str) -> None:
+    if rnn.activation not in _SMOOTH:
+        raise ValueError(
+            f"{what} needs activation 'sigmoid' or 'tanh'; this network has {rnn.activation!r}."
+        )
+
+
+def delay_chain(rnn: RNN, horizon: int) -> RNN:
+    """A unitary network with the outputs of ``rnn`` for T steps, whatever the input. **Ours.**
+
+    Egerváry's finite dilation: what leaves W enters a chain of T − 1 blocks of r states, moves one
+    block a step, and returns to the first n states only at step T:
+
+        U = [ W    0 … 0   B ]        [ W  B ]
+            [ K    0 … 0   S ]   with [ K  S ]  an orthogonal dilation of W.
+            [ 0    I … 0   0 ]
+
+    Each block rests at v = φ(v + β) (logistic v = ½, β = −½; tanh v = β = 0). The bias of the first
+    n states takes −Bv off; that of block 1 absorbs Kh₋₁, so that the chain is at rest at step 0.
+
+    Parameters
+    ----------
+    rnn : logistic or tanh network with ‖W‖₂ ≤ 1 and any initial state.
+    horizon : T ≥ 1.
+
+    Returns
+    -------
+    RNN of n + r(T − 1) ≤ nT states, r = rank(I − WᵀW), with an orthogonal recurrent matrix; equal
+    to ``rnn`` at steps k < T up to rounding. For T = 1 an orthogonal W of n states.
+
+    Raises
+    ------
+    NotContractiveError : if ‖W‖₂ > 1.
+    ValueError : for another activation or a bad horizon.
+
+    Examples
+    --------
+    >>> chain = delay_chain(memoryless_teacher(2, "sigmoid"), horizon=3)
+    >>> x = np.arange(8.0).reshape(4, 2)
+    >>> (simulate(chain, x) != simulate(memoryless_teacher(2, "sigmoid"), x)).any(axis=1).tolist()
+    [False, False, False, True]
+    """
+    _require_smooth(rnn, "delay_chain")
+    if not isinstance(horizon, int | np.integer) or isinstance(horizon, bool) or horizon < 1:
+        raise ValueError(f"horizon is {horizon!r}; it must be an integer of at least 1.")
+    dilation, n = orthogonal_dilation(rnn.W), rnn.n
+    if horizon == 1:
+        P, _, Qt = np.linalg.svd(rnn.W)
+        return RNN(P @ Qt, rnn.F, rnn.b + (rnn.W - P @ Qt) @ rnn.h_init, rnn.C, rnn.h_init,
+                   rnn.activation)  # fmt: skip
+    r, blocks = len(dilation) - n, horizon - 1
+    N = n + r * blocks
+    v = 0.5 if rnn.activation == "sigmoid" else 0.0
+    U = np.zeros((N, N), dtype=rnn.dtype)
+    last = slice(N - r, N)
+    U[:n, :n], U[n : n + r, :n] = dilation[:n, :n], dilation[n:, :n]
+    U[:n, last], U[n : n + r, last] = dilation[:n, n:], dilation[n:, n:]
+    U[n + r :, n : N - r] = np.eye(N - n - r)
+    b = np.full(N, -v, dtype=rnn.dtype)
+    b[:n] = rnn.b - dilation[:n, n:].sum(1) * rnn.dtype.type(v)
+    b[n : n + r] = -dilation[n:, :n] @ rnn.h_init - dilation[n:, n:].sum(1) * rnn.dtype.type(v)
+    return RNN(U, _extended(rnn.F, N), b, _extended(rnn.C.T, N).T,
+               np.concatenate([rnn.h_init, np.full(N - n, v, dtype=rnn.dtype)]),
+               rnn.activation)  # fmt: skip
+
+
+def _extended(a: Array, N: int) -> Array:
+    return np.concatenate([a, np.zeros((N - len(a), a.shape[1]), dtype=a.dtype)])
+
+
+def approximate_unitary(rnn: RNN, M: float) -> tuple[RNN, float]:
+    """A unitary network of n + r ≤ 2n states, and a bound of its error at every step. **Ours.**
+
+    Theorem 1's dilation with bias −M on the new block, whose units then stay within
+    ℓ = σ(cR − M) (logistic) or 2σ(2(cR − M)) (tanh, around −1) of their resting value, R bounding
+    the states. With L = ¼ or 1 the Lipschitz constant of φ the outputs differ by at most
+
+        ‖C‖ L (‖B‖ √r ℓ + ρ) / (1 − L‖W‖)    in the Euclidean norm, for every input.
+
+    ρ = 0 for the logistic function. For tanh the constant that the resting block feeds back goes
+    into a bias, and ρ is the rounding of that bias. So no equivalence, yet any accuracy; and for
+    M ≳ 37 a computation in float64 can no longer see the difference, which is still there.
+
+    Parameters
+    ----------
+    rnn : logistic network with ‖W‖₂ ≤ 1, or tanh network with ‖W‖₂ < 1; any initial state.
+    M : finite; the bound is useful from M > c max(√n, ‖h₋₁‖) on, c = √(1 − s_min²).
+
+    Returns
+    -------
+    unitary : RNN with an orthogonal recurrent matrix, dtype of ``rnn``.
+    bound : of ‖y⁽ᵏ⁾ − ŷ⁽ᵏ⁾‖₂, in exact arithmetic on the float parameters; 0.0 if W is orthogonal.
+
+    Raises
+    ------
+    NotContractiveError : if ‖W‖₂ > 1.
+    ValueError : for another activation, an M that is not finite, or tanh with ‖W‖₂ = 1.
+
+    Examples
+    --------
+    >>> unitary, bound = approximate_unitary(memoryless_teacher(2, "sigmoid"), M=20.0)
+    >>> unitary.n, f"{bound:.1e}"
+    (4, '3.0e-09')
+    """
+    _require_smooth(rnn, "approximate_unitary")
+    if not np.isfinite(M):
+        raise ValueError(f"M is {M!r}; it must be finite.")
+    U, n, L = orthogonal_dilation(rnn.W), rnn.n, _LIPSCHITZ[rnn.activation]
+    r, eps = len(U) - n, eps_of(rnn.W)
+    if r == 0:
+        return rnn, 0.0
+    gain = L * (spectral_norm(rnn) + 10 * n * np.finfo(float).eps)
+    if gain >= 1:
+        raise ValueError("‖W‖₂ is 1; with tanh the errors of all steps would add up without bound.")
+    B, K, S = U[:n, n:], U[n:, :n], U[n:, n:]
+    rest = 0.0 if rnn.activation == "sigmoid" else -1.0
+    b = np.concatenate([rnn.b, np.full(r, -M, dtype=rnn.dtype)])
+    if rest:
+        b += np.concatenate([B.sum(1), S.sum(1)])
+    unitary = RNN(U, _extended(rnn.F, n + r), b, _extended(rnn.C.T, n + r).T,
+                  np.concatenate([rnn.h_init, np.full(r, rest, dtype=rnn.dtype)]),
+                  rnn.activation)  # fmt: skip
+    # What the rounded biases really do to the first block (ρ) and to the new one (instead of −M).
+    rounding = np.array([
+        float(sum((Fraction(float(v)) * Fraction(rest) for v in row), Fraction(float(b[i])))
+              - Fraction(float(rnn.b[i]) if i < n else 0))
+        for i, row in enumerate(U[:, n:])
+    ])  # fmt: skip
+    rho, push = float(np.linalg.norm(rounding[:n])), float(rounding[n:].max())
+    R = max(np.sqrt(n), float(np.linalg.norm(rnn.h_init)))
+    top = float(np.linalg.norm(K.astype(float), axis=1).max()) * R * (1 + 10 * n * eps) + push
+    level = (1.0 if rest == 0 else 2.0) * np.exp(-np.logaddexp(0, -top if rest == 0 else -2 * top))
+    B_norm, C_norm = (float(np.linalg.norm(a.astype(float), 2)) for a in (B, rnn.C))
+    bound = C_norm * L * (B_norm * np.sqrt(r) * level + rho) / (1 - gain)
+    # The last factor covers the rounding of this formula, whose exponent is known to |top|·eps.
+    bound *= 1 + 1e-13 * (abs(top) + n + r)
+    return unitary, max(float(bound), 5e-324)
+
+
+def find_sigmoid_witness(student: RNN) -> Witness:
+    """An input of at most ⌊N/n⌋ + 1 steps on which ``student`` differs from the memoryless teacher.
+
+    Were all derivatives ∂y⁽ᵏ⁾/∂x⁽ᵗ⁾, t ≤ k < T, those of the teacher (diag φ′ for t = k, 0 for
+    t < k) at a single input, then dim span{∂s⁽ᵏ⁾/∂x⁽ᵗ⁾ : t ≤ k} would grow by n every step, since
+    U and diag φ′ are invertible, and N ≥ nT. So for T = ⌊N/n⌋ + 1 at any input one of them differs:
+    if the outputs do not differ there, they do a little way along it. Outputs and derivatives are
+    enclosed in balls of growing precision, so the difference is proved, however small. Besides, a
+    few larger steps are tried and the clearest input is returned.
+
+    Parameters
+    ----------
+    student : logistic or tanh network, m = p = n, any N, invertible recurrent matrix.
+
+    Returns
+    -------
+    Witness with a proved lower bound of the gap; `certify_witness` makes a certificate of it.
+
+    Raises
+    ------
+    ValueError : for another activation, m ≠ p, or a singular recurrent matrix.
+    ArithmeticError : if the difference is below about 2⁻⁸¹⁹², as with biases of −10⁴.
+
+    References
+    ----------
+    Theorem 3 of Emami et al. (2019) in this project's finite-horizon form.
+
+    Examples
+    --------
+    >>> teacher = memoryless_teacher(2, "sigmoid")
+    >>> w = find_sigmoid_witness(delay_chain(teacher, horizon=4))
+    >>> w.input.shape, w.step, w.gap > 1e-4
+    ((5, 2), 4, True)
+    """
+    _require_smooth(student, "find_sigmoid_witness")
+    check_student(student)
+    n, steps = student.m, student.n // student.m + 1
+    teacher = memoryless_teacher(n, student.activation)
+    base = np.zeros((steps, n))
+    bits = 128
+    while bits <= _MOST_BITS:
+        best = _proved_gap(student, teacher, base, bits)
+        if best[0] < _CLEAR:
+            direction = _differing_derivative(student, base, bits)
+            for x in _along(student, teacher, base, direction, bits) if direction else ():
+                best = max(best, _proved_gap(student, teacher, x, bits), key=lambda found: found[0])
+        if best[0] > 0:
+            return _sigmoid_witness(student, teacher, *best[1:], bits)
+        bits *= 2
+    raise ArithmeticError(
+        f"the student differs from the teacher by less than {_MOST_BITS} bits of precision show."
+    )
+
+
+def _along(
+    student: RNN, teacher: RNN, base: Array, direction: tuple[int, int], bits: int
+) -> list[Array]:
+    """Inputs some way along one coordinate: the clearest in float64, and ever shorter steps."""
+    sizes = [2.0**e * sign for e in (3, 2, 1, 0, -2, -6) for sign in (1, -1)]
+    moved = np.repeat(base[None], len(sizes), axis=0)
+    moved[(slice(None), *direction)] += sizes
+    gaps = abs(simulate(student, moved) - simulate(teacher, moved)).max(axis=(1, 2))
+    # So short that the derivative decides, yet well within the precision; a float32 in any case.
+    short = np.repeat(base[None], 2, axis=0)
+    short[(slice(None), *direction)] += [2.0 ** -min(bits // 8, 120), 2.0**-4]
+    return [moved[int(gaps.argmax())], *short]
+
+
+def _proved_gap(student: RNN, teacher: RNN, x: Array, bits: int) -> tuple[arb, Array, int, int]:
+    """Lower end of the largest difference, the input, and the step and output where it is."""
+    with ctx.workprec(bits):
+        ya, yb = ball_outputs(student, x, bits), ball_outputs(teacher, x, bits)
+        gaps = {
+            (k, c): abs(u - v).lower()
+            for k, (ra, rb) in enumerate(zip(ya, yb, strict=True))
+            for c, (u, v) in enumerate(zip(ra, rb, strict=True))
+        }
+    k, c = max(gaps, key=lambda at: gaps[at])
+    return gaps[k, c], x[: k + 1], k, c
+
+
+def _sigmoid_witness(student: RNN, teacher: RNN, x: Array, k: int, c: int, bits: int) -> Witness:
+    teacher_y, student_y = (
+        np.array([[float(v.mid()) for v in row] for row in ball_outputs(rnn, x, bits)])
+        for rnn in (teacher, student)
+    )
+    gap = _proved_gap(student, teacher, x, bits)[0]
+    below: float | Fraction = float_below(gap)
+    if below == 0:  # too small for float64: a power of two at most the gap, exactly
+        mantissa, exponent = (int(v) for v in gap.man_exp())
+        below = Fraction(2) ** (exponent + mantissa.bit_length() - 1)
+    return Witness(x.astype(student.dtype), teacher_y, student_y, below, k, c)
+
+
+def _differing_derivative(student: RNN, x: Array, bits: int) -> tuple[int, int] | None:
+    """(t, i) of the input entry along which an output provably moves least like the teacher's."""
+    phi, slope = activation_balls(student.activation)
+    theta = parameters(student)
+    best, where = arb(0), None
+    with ctx.workprec(bits):
+        W, F, b, C, s = (arb_mat(A) for A in (theta.W, theta.F, theta.b, theta.C, theta.h_init))
+        V = arb_mat(student.n, 0)  # ∂s/∂x⁽⁰⁾, …, ∂s/∂x⁽ᵏ⁾ side by side
+        for k, row in enumerate(x):
+            u = arb_mat(student.m, 1, [arb(float(v)) for v in row])
+            z = (W * s + F * u + b).entries()
+            s = arb_mat(student.n, 1, [phi(v) for v in z])
+            wide = (W * V).tolist() if k else [[] for _ in z]
+            V = arb_mat(
+                [
+                    [slope(zj) * v for v in [*old, *new]]
+                    for zj, old, new in zip(z, wide, F.tolist(), strict=True)
+                ]
+            )
+            for c, derivative in enumerate((C * V).tolist()):
+                derivative[k * student.m + c] -= slope(u[c, 0])
+                for at, v in enumerate(derivative):
+                    if v.abs_lower() > best:
+                        best, where = v.abs_lower(), divmod(at, student.m)
+    return where
+
+
+def _slope(activation: str, z: Array) -> Array:
+    """φ′(z), without cancellation in the tails."""
+    if activation == "tanh":
+        return np.asarray(np.exp(-2 * np.logaddexp(z, -z)) * 4)
+    if activation == "sigmoid":
+        return np.asarray(np.exp(-np.logaddexp(0, z) - np.logaddexp(0, -z)))
+    return np.asarray(z > 0, dtype=float) if activation == "relu" else np.ones_like(z)
+
+
+def derivative_spans(student: RNN, x: Shaped[Array, "T m"]) -> tuple[int, ...]:
+    """Dimension of span{range ∂s⁽ᵏ⁾/∂x⁽ᵗ⁾ : t ≤ k} at each step: theorem 3's proof, counted.
+
+    For a smooth activation and an invertible W it never shrinks, and it must grow by n a step while
+    the outputs are the teacher's. Under ReLU diag φ′ may be singular and it need not.
+
+    Parameters
+    ----------
+    student : any network.
+    x : array, shape (T, m): where to differentiate.
+
+    Returns
+    -------
+    Numerical ranks: directions count down to 10·N·eps of the longest, in float64, each span being
+    carried on by an orthonormal basis.
+
+    Examples
+    --------
+    >>> from companion.theory.theorem1 import unitary_equivalent
+    >>> x = np.ones((4, 2))
+    >>> derivative_spans(delay_chain(memoryless_teacher(2, "tanh"), horizon=3), x)
+    (2, 4, 6, 6)
+    >>> derivative_spans(unitary_equivalent(memoryless_teacher(2), input_bound=2.0), x)
+    (2, 2, 2, 2)
+    """
+    theta = student.astype(np.float64)
+    u = np.asarray(x, dtype=np.float64)
+    states = simulate(theta, u, return_states=True)[1]
+    basis = np.zeros((student.n, 0))
+    previous, dimensions = theta.h_init, []
+    for row, state in zip(u, states, strict=True):
+        D = _slope(student.activation, theta.W @ previous + theta.F @ row + theta.b)
+        columns = D[:, None] * np.concatenate([theta.W @ basis, theta.F], axis=1)
+        lengths = np.linalg.norm(columns, axis=0)
+        P, s, _ = np.linalg.svd(columns[:, lengths > 0] / lengths[lengths > 0])
+        rank = int((s > 10 * student.n * np.finfo(float).eps * s.max(initial=0)).sum())
+        basis, previous = P[:, :rank], state
+        dimensions.append(rank)
+    return tuple(dimensions)
+
+
+@dataclass(frozen=True, eq=False)
+class Linearisation:
+    """A network near the fixed point of a constant input: δs ↦ A δs + B δx, δy = C δs.
+
+    Parameters
+    ----------
+    state : the fixed point s = φ(W s + F x + b).
+    A, B : D W and D F, D = diag φ′ there.
+    C : the output matrix.
+    """
+
+    state: Float[Array, " N"]
+    A: Float[Array, "N N"]
+    B: Float[Array, "N m"]
+    C: Float[Array, "p N"]
+
+    def markov_parameters(self, count: int) -> Float[Array, "count p m"]:
+        """C Aʲ B for j < count: the response at lag j. The memoryless teacher's are 0 for j ≥ 1."""
+        response, out = self.B, []
+        for _ in range(count):
+            out.append(self.C @ response)
+            response = self.A @ response
+        return np.array(out)
+
+
+def linearise(rnn: RNN, x: Shaped[Array, " m"]) -> Linearisation:
+    """The poster's route to theorem 3: linearise at the fixed point of a constant input x.
+
+    Raises
+    ------
+    ValueError : if the states do not settle (they do where L‖W‖₂ < 1, L = ¼ for the logistic
+        function, 1 for tanh).
+    """
+    theta, u = rnn.astype(np.float64), np.asarray(x, dtype=np.float64)
+    phi, state = ACTIVATIONS[rnn.activation], theta.h_init
+    for _ in range(10_000):
+        previous, state = state, phi(theta.W @ state + theta.F @ u + theta.b)
+        if np.abs(state - previous).max() <= 2 * eps_of(state) * max(1.0, np.abs(state).max()):
+            D = _slope(rnn.activation, theta.W @ state + theta.F @ u + theta.b)[:, None]
+            return Linearisation(state, D * theta.W, D * theta.F, theta.C)
+    raise ValueError("the states do not settle under this constant input within 10000 steps.")
+
+
+def identity_from_powers(A: Float[Array, "N N"]) -> Float[Array, " N"]:
+    """C with I = c₁A + c₂A² + … + c_N A^N for an invertible A, by Cayley-Hamilton.
+
+    Examples
+    --------
+    >>> identity_from_powers(np.array([[0.0, 1.0], [-1.0, 0.0]])).tolist()
+    [-0.0, -1.0]
+    """
+    p: Any = np.poly(A)  # λ^N + p₁λ^(N−1) + … + p_N
+    if p[-1] == 0:
+        raise ValueError("A is singular; the identity is then no combination of its powers.")
+    return np.asarray(-p[-2::-1] / p[-1])

@@ -1,0 +1,1 @@
+"""Compiled kernels, each beside its plain twin in `companion.training.reference`."""

@@ -1,0 +1,161 @@
+"""The CPU back end of classification: one student at a time, a sequence of the batch to a lane.
+
+For students too large and too few to be put side by side as in `cpu`. The cells are those of `cpu`,
+Θ being one number for all lanes, and so are the rows u and d; but the answer is asked for after the
+last step only, so e = softmax(ŷ) − y comes in once, and d[q] = ∂/∂z_q goes with u[q] = [h_{q−1},
+x_q]. The gradient is summed over the lanes at the end. All else is the reference's.
+"""
+
+# numba's interfaces and the functions it compiles carry no types
+# mypy: disable-error-code="no-untyped-call, no-untyped-def"
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from numba import cfunc, types
+
+from companion.training.engines.cpu import CHUNK, VECTORS, aligned, compiled, lstm_cell, relu_cell
+from companion.training.engines.lanes import LANES, call, contraction, load, store, zero
+from companion.training.reference import NewtonSchulz, Tensor
+from companion.training.students import Group
+
+Array = np.ndarray
+TOGETHER = 4  # vectors of sequences in a pass: with 6 rows of Θ they fill the registers
+
+
+@functools.cache
+def kernels(gates: int, n: int, m: int, p: int, S: int) -> tuple[int, int]:
+    """Addresses of the compiled forward and backward passes over S vectors of sequences."""
+    rows, w, U, D = gates * n, n + m + 1, n + m, gates * n + p
+    cell_forward, cell_backward = (lstm_cell if gates == 4 else relu_cell)(n, m, p, S, shared=True)
+    readout = contraction(p, S, a=(w, 1), b=(U, 1), out=(1, D), initial=(w, 0), shared=True)
+    by_row = contraction(rows, U, a=(1, D), b=(1, U), out=(w, 1), initial=(w, 1))
+    by_one = contraction(rows, 1, a=(1, D), b=None, out=(w, 1), initial=(w, 1))
+    by_state = contraction(p, n, a=(1, D), b=(1, U), out=(w, 1), initial=(w, 1))
+    by_last = contraction(p, 1, a=(1, D), b=None, out=(w, 1), initial=(w, 1))
+
+    @cfunc(types.void(*[VECTORS] * 4, types.intp, types.intp))
+    def forward(theta, u, d, cells, T, top):
+        """Fill in the states, and the answers ŷ in row ``top`` of d."""
+        for q in range(T):
+            cell_forward(theta, u, cells, q)
+        readout(d, top * S * D + rows, theta, rows * w, u, T * S * U, theta, rows * w + U, n)
+
+    @cfunc(types.void(*[VECTORS] * 5, types.intp))
+    def backward(theta, u, d, cells, g, T):
+        """Add the gradient to g, from e in the row of d where forward left the answers."""
+        if gates == 4:
+            for i in range(S * 2 * n):
+                store(cells, i, zero())
+        last = T
+        while last > 0:
+            first = max(0, last - CHUNK)
+            count = last - first
+            if last == T:
+                by_state(g, rows * w, d, count * S * D + rows, u, T * S * U, g, rows * w, S)
+                by_last(g, rows * w + U, d, count * S * D + rows, u, 0, g, rows * w + U, S)
+                cell_backward(theta, u, cells, T, d, count, rows, p)
+            else:
+                for s in range(S):
+                    for i in range(rows):  # what the chunk above left
+                        store(d, (count * S + s) * D + i, load(d, s * D + i))
+                cell_backward(theta, u, cells, last, d, count, 0, rows)
+            for row in range(count - 1, 0, -1):
+                cell_backward(theta, u, cells, first + row, d, row, 0, rows)
+            by_row(g, 0, d, 0, u, first * S * U, g, 0, count * S)
+            by_one(g, U, d, 0, u, 0, g, U, count * S)
+            last = first
+
+    return int(forward.address), int(backward.address)  # type: ignore[arg-type]
+
+
+@compiled
+def run(passes, theta, x, y, sizes, scratch, gradient):
+    """Mean cross-entropy and share of wrong answers; adds the gradient of the former's sum."""
+    u, d, cells, g = scratch
+    (forward, backward), (rows, n, S) = passes, sizes
+    B, T, m = x.shape
+    p, U, D, top = y.shape[1], n + m, rows + y.shape[1], min(CHUNK, T)
+    loss, wrong = 0.0, 0
+    for first in range(0, B, S * LANES):
+        for q in range(T):
+            for s in range(S):
+                for lane in range(LANES):
+                    b = min(first + s * LANES + lane, B - 1)
+                    for j in range(m):
+                        u[(q * S + s) * U + n + j, lane] = x[b, q, j]
+        call(forward, (theta, u, d, cells), (T, top))
+        for s in range(S):
+            at = (top * S + s) * D + rows
+            for lane in range(LANES):
+                b = first + s * LANES + lane
+                if b >= B:
+                    for k in range(p):
+                        d[at + k, lane] = 0
+                    continue
+                best, largest, answer = 0, d[at, lane], np.float32(0)
+                for k in range(p):
+                    if d[at + k, lane] > largest:
+                        best, largest = k, d[at + k, lane]
+                    answer += y[b, k] * d[at + k, lane]
+                total = np.float32(0)
+                for k in range(p):
+                    total += np.exp(d[at + k, lane] - largest)
+                loss += np.log(total) + largest - answer
+                wrong += y[b, best] == 0
+                for k in range(p):
+                    share = np.exp(d[at + k, lane] - largest) / total
+                    d[at + k, lane] = share - y[b, k]
+        if len(gradient):
+            g[:] = 0
+            call(backward, (theta, u, d, cells, g), (T,))
+            for i in range(len(g)):
+                total = np.float32(0)
+                for lane in range(LANES):
+                    total += g[i, lane]
+                gradient[i] += total
+    return loss / B, wrong / B
+
+
+class Batch(NewtonSchulz):
+    """The engine of one student over the compiled passes."""
+
+    def __init__(self, group: Group) -> None:
+        super().__init__(group)
+        self.scratch: dict[int, tuple[Array, ...]] = {}
+
+    def _run(self, theta: Tensor, x: Tensor, y: Tensor, gradient: Array) -> tuple[float, float]:
+        """Mean loss and error of the student on a batch; its gradient, unless that is empty."""
+        (G, n, m, p), (T, _) = self.group.sizes, x.shape[2:]
+        rows, S = G * n, min(TOGETHER, -(-x.shape[1] // LANES))
+        if T not in self.scratch:
+            states = TOGETHER * (2 * n + (T + 1) * 6 * n) if G == 4 else 1
+            deltas = (min(CHUNK, T) + 1) * TOGETHER * (rows + p)
+            vectors = ((T + 1) * TOGETHER * (n + m), deltas, states, theta[0].numel())
+            self.scratch[T] = tuple(map(aligned, vectors))
+        u, _, cells, _ = scratch = self.scratch[T]
+        u[: S * (n + m)] = 0  # h₋₁, where another S may have left states
+        cells[S * 2 * n : S * 8 * n] = 0  # c₋₁ likewise
+        loss, error = run(
+            kernels(G, n, m, p, S),
+            theta[0].numpy().ravel(),
+            x[0].numpy(),
+            y[0, :, 0].numpy(),
+            (rows, n, S),
+            scratch,
+            gradient,
+        )
+        return loss, error
+
+    def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and gradient by the compiled passes."""
+        g = np.zeros(theta[0].numel(), dtype=np.float32)
+        loss, _ = self._run(theta, x, y, g)
+        return torch.tensor([loss]), torch.from_numpy(g).view_as(theta) / x.shape[1]
+
+    def error(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """The share of wrong answers by the compiled forward pass."""
+        return torch.tensor([self._run(theta, x, y, np.zeros(0, dtype=np.float32))[1]])

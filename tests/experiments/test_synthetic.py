@@ -1,0 +1,164 @@
+"""The synthetic experiment: what the presets say, and that a draw is what its setting says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from companion.experiments.synthetic import (
+    PRESETS,
+    Setting,
+    describe,
+    draw,
+    draw_teacher,
+    experiment,
+    optimum,
+    paired_difference,
+    r_squared,
+)
+from companion.theory.network import simulate, spectral_norm
+from companion.training import Options, fit
+
+RECORDS = Path(__file__).parents[2] / "book/results/synthetic"
+SMALL = {"T": 200, "train": 20, "test": 60, "bias_sequences": 50}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_draw_is_what_its_setting_says(preset: str) -> None:
+    setting = replace(PRESETS[preset], **SMALL)
+    drawn = draw(setting, seed=3)
+    found = describe(drawn)
+    assert drawn.x_train.shape == (20, 200, 2)
+    assert drawn.y_test.shape == (60, 200, 2)
+    assert drawn.x_train.dtype == drawn.y_test.dtype == np.float32
+    assert found["norm"] < 1
+    # 60 sequences of memory about ten steps are some 1200 independent looks at a share of 0.6
+    np.testing.assert_allclose(found["on"], 0.6, atol=5 * np.sqrt(0.24 / 1200))
+    # the variance is set by train and test together, and measured on the test half
+    assert found["snr_db"] == pytest.approx(20, abs=0.5)
+    assert found["r2_teacher"] == pytest.approx(optimum(20), abs=2e-3)
+    assert found["r2_identity"] < found["r2_teacher"]
+    assert bool(drawn.teacher.output_bias.any()) is (preset == "released")
+
+
+def test_the_presets_differ_in_the_recurrent_matrix_by_its_scale() -> None:
+    poster, released = (
+        draw_teacher(PRESETS[name], np.random.default_rng(5)).rnn.W for name in PRESETS
+    )
+    gram = np.eye(4) - released
+    np.testing.assert_allclose(
+        np.eye(4) - poster, 0.01 * gram / np.linalg.norm(gram, 2), atol=1e-14
+    )
+    assert np.linalg.norm(np.eye(4) - poster, 2) == pytest.approx(0.01)
+
+
+def test_without_the_adjustment_units_are_not_on_as_asked() -> None:
+    setting = replace(PRESETS["poster"], **SMALL, bias_steps=0)
+    assert np.abs(np.array(describe(draw(setting, seed=3))["on"]) - 0.6).max() > 0.1
+
+
+def test_a_seed_names_one_teacher_and_one_input_at_every_snr() -> None:
+    a, b = (draw(replace(PRESETS["poster"], **SMALL, snr_db=s), seed=1) for s in (20.0, 15.0))
+    assert np.array_equal(a.teacher.rnn.W, b.teacher.rnn.W)
+    assert np.array_equal(a.x_train, b.x_train)
+    clean = simulate(a.teacher.rnn, a.x_test)
+    ratio = np.std(b.y_test - clean) / np.std(a.y_test - clean)
+    assert ratio == pytest.approx(10 ** (5 / 20), rel=1e-5)  # y is stored in float32
+
+
+def test_large_epsilon_needs_the_division() -> None:
+    gaussian = replace(PRESETS["released"], epsilon=1.0, **SMALL)
+    with pytest.raises(ValueError, match="smaller epsilon"):
+        draw_teacher(gaussian, np.random.default_rng(0))
+    teacher = draw_teacher(replace(gaussian, normalised=True), np.random.default_rng(0))
+    assert spectral_norm(teacher.rnn) <= 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"hidden_units": 0}, {"on_fraction": 1.0}, {"epsilon": -0.1}, {"snr_db": np.inf}, {"T": 0}],
+)
+def test_a_bad_setting_is_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Setting(**bad)
+
+
+def test_r_squared_is_not_centred() -> None:
+    y = np.array([3.0, 5.0])
+    assert r_squared(y, y) == 1
+    assert r_squared(y, np.zeros(2)) == 0
+    assert r_squared(y, np.full(2, 4.0)) == pytest.approx(1 - 1 / 17)
+
+
+def test_an_experiment_pairs_its_students() -> None:
+    setting = replace(PRESETS["poster"], T=5, train=3, test=2, bias_sequences=2, bias_steps=1)
+    arguments = {"realisations": 3, "models": ["rnn", "urnn"], "hidden_units": [2, 4]}
+    drawn, students, train, test = experiment(setting, **arguments, seed=1, learning_rate=0.5)
+    assert train.x.shape == (3, 3, 5, 2)
+    assert test.y.shape == (3, 2, 5, 2)
+    assert np.array_equal(train.y[2], drawn[2].y_train)
+    assert len(students) == 12
+    assert {s.learning_rate for s in students} == {0.5}
+    seeds: dict[tuple[int, int], set[int]] = {}
+    for s in students:
+        seeds.setdefault((s.data, s.hidden_units), set()).add(s.seed)
+    assert all(len(of_pair) == 1 for of_pair in seeds.values())
+    assert len(set.union(*seeds.values())) == 6
+    other, *_ = experiment(setting, **arguments, seed=2)
+    assert not np.array_equal(other[0].x_train, drawn[0].x_train)
+    with pytest.raises(ValueError, match="realisations is 0"):
+        experiment(setting, realisations=0, models=["rnn"], hidden_units=[2], seed=1)
+
+
+def test_paired_difference_covers_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = equivalent = 0
+    for _ in range(1000):
+        found = paired_difference(rng.normal(0.5, 1, 30), np.zeros(30), margin=0.5)
+        covered += found.low <= 0.5 <= found.high
+        equivalent += found.p_equivalent < 0.05
+    # both are binomial of 1000, at the true mean, which lies on the margin; five deviations
+    assert abs(covered - 950) < 5 * np.sqrt(950 * 0.05)
+    assert equivalent <= 50 + 5 * np.sqrt(50 * 0.95)
+    same = paired_difference(np.full(3, 0.7), np.full(3, 0.5), margin=0.1)  # no spread
+    assert (same.low, same.high, same.p_zero, same.p_equivalent) == (same.mean, same.mean, 0, 1)
+    with pytest.raises(ValueError, match="finite"):
+        paired_difference(np.array([1.0, np.nan]), np.zeros(2), margin=0.1)
+
+
+@pytest.mark.parametrize("record", sorted(RECORDS.glob("*.json")), ids=lambda path: str(path.stem))
+def test_recorded_seeds_reproduce_fifty_updates_on_another_back_end(record: Path) -> None:
+    """With shorter sequences: through 1000 steps, rounding grows past this where ‖W‖ > 1."""
+    asked = json.loads(record.read_text(encoding="utf-8"))["parameters"]
+    setting = replace(PRESETS[asked["preset"]], snr_db=asked["snr_db"], T=100, train=50, test=10)
+    _, students, train, test = experiment(
+        setting,
+        realisations=2,
+        models=asked["models"].split(),
+        hidden_units=[4],
+        seed=asked["seed"],
+        learning_rate=asked["learning_rate"],
+        initialisation=asked["initialisation"],
+    )
+    options = Options(output_bias=setting.output_bias, projection=asked["projection"])
+    backends: tuple[Any, ...] = ("cpu", "reference")
+    found, expected = (
+        fit(
+            students,
+            train,
+            updates=50,
+            options=options,
+            held_out={"test": test},
+            seed=asked["seed"],
+            backend=backend,
+        )
+        for backend in backends
+    )
+    np.testing.assert_allclose(found.train_loss, expected.train_loss, rtol=1e-4)
+    error, exact = 1 - found.r2["test"], 1 - expected.r2["test"]
+    np.testing.assert_allclose(error, exact, rtol=1e-4)
