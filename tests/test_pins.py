@@ -19,16 +19,22 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PYTHONS = ("3.11", "3.12", "3.13")
 
 
-def pins() -> dict[str, str]:
-    """Name and version of each line of constraints.txt."""
+FILES = ("constraints.txt", "constraints-torch.txt", "constraints-cuda.txt")
+PIN = re.compile(r"([a-z0-9.-]+)==([0-9][A-Za-z0-9.]*)(?: ; [^\\\n]+)? \\\n((?:    --hash=.*\n)+)")
+
+
+def pins(*files: str) -> dict[str, str]:
+    """Name and version of each pin of the lock files, each of which has its hashes."""
     found = {}
-    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith("#"):
-            match = re.fullmatch(r"([A-Za-z0-9.-]+)==([0-9][A-Za-z0-9.]*)", line)
-            assert match, f"{line!r} is not of the form name==version without a local label"
-            name = str(canonicalize_name(match[1]))
+    for file in files or FILES:
+        text = (ROOT / file).read_text(encoding="utf-8")
+        lines = re.sub(r"(?m)^#.*\n", "", text)
+        assert not PIN.sub("", lines).strip(), f"{file} has lines that are no pin with its hashes"
+        for name, release, hashes in PIN.findall(lines):
+            assert re.fullmatch(r"(    --hash=sha256:[0-9a-f]{64}( \\)?\n)+", hashes), name
+            assert str(canonicalize_name(name)) == name
             assert name not in found, f"{name} is pinned twice"
-            found[name] = match[2]
+            found[name] = release
     return found
 
 
@@ -62,21 +68,15 @@ def installed_closure() -> set[str]:
     return found
 
 
-# They come with a CUDA build of torch, which names most of them exactly, and with nothing else.
-LEFT_TO_TORCH = re.compile(r"nvidia-.*|cuda-.*")
-
-
 def test_everything_installed_is_pinned_and_at_its_pin() -> None:
     pinned = pins()
     for name in sorted(installed_closure()):
-        if LEFT_TO_TORCH.fullmatch(name):
-            continue
-        assert name in pinned, f"{name} is drawn in but not in constraints.txt"
+        assert name in pinned, f"{name} is drawn in but not pinned: `make lock`"
         try:
             here = Version(version(name)).public  # 2.13.0+cpu is a build of 2.13.0
         except PackageNotFoundError:
-            pytest.fail(f"{name} is missing: pip install -c constraints.txt -e '.[book,test]'")
-        assert here == pinned[name], f"{name} is {here} here, {pinned[name]} in constraints.txt"
+            pytest.fail(f"{name} is missing: `make env` installs it")
+        assert here == pinned[name], f"{name} is {here} here, {pinned[name]} as pinned"
 
 
 def test_pins_run_on_every_declared_python() -> None:
@@ -97,9 +97,34 @@ def test_python_versions_agree() -> None:
     assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == list(PYTHONS)
 
 
+def test_torch_alone_has_files_of_its_own() -> None:
+    """What the CUDA build needs must not come with the CPU build."""
+    assert list(pins("constraints-torch.txt")) == ["torch"]
+    assert all(re.match("(nvidia|cuda)-", name) for name in pins("constraints-cuda.txt"))
+
+
 def test_conda_environment_is_the_same() -> None:
     """Python and make from conda, everything else by pip from the same pins."""
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     *conda, by_pip = environment["dependencies"]
-    assert conda == [f"python{PROJECT['requires-python']}", "pip", "make"]
-    assert by_pip == {"pip": ["-c constraints.txt", "-e .[book,test]"]}
+    assert conda == ["python=3.12", "pip", "make"]
+    files, *builds = by_pip["pip"]
+    assert files == "-r constraints.txt"
+    known = (ROOT / "constraints-torch.txt").read_text(encoding="utf-8")
+    for line in builds:
+        assert re.search(rf"/torch-{pins()['torch']}(%2Bcpu)?-cp312-cp312-", line)
+        assert f"--hash=sha256:{line.split('#sha256=')[1][:64]}" in known
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github/workflows").glob("*.yml")), ids=lambda p: p.stem
+)
+def test_actions_are_pinned_by_hash_and_rights_are_few(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}
+    for name, job in workflow["jobs"].items():
+        assert (name == "deploy") == ("permissions" in job)
+        for step in job["steps"]:
+            assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step.get("uses", "a@" + "0" * 40))
+        if name == "deploy":  # nothing of PyPI's or npm's runs where the site may be changed
+            assert not [step for step in job["steps"] if "run" in step]
