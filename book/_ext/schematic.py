@@ -345,7 +345,7 @@ class Live(Drawing):
     def markup(self, alt: str) -> str:
         """A place for it."""
         return (
-            f'<div class="live-drawing" data-live="{self.arguments[0]}" data-alt="{alt}">'
+            f'<div class="live-drawing" data-drawing="{self.arguments[0]}" data-alt="{alt}">'
             "<noscript>This figure is computed by a script, which is switched off.</noscript></div>"
         )
 

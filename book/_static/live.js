@@ -1,4 +1,4 @@
-/* Figures that are computed here, in the reader's browser: <div class="live-drawing" data-live=NAME>. */
+/* Figures that are computed here, in the reader's browser: <div class="live-drawing" data-drawing=NAME>. */
 (() => {
   const range = (n) => Array.from({ length: n }, (_, i) => i);
   const relu = (z) => (z > 0 ? z : 0);
@@ -97,5 +97,5 @@
     },
   };
   window.companionLive = { dilation };
-  document.querySelectorAll("[data-live]").forEach((place) => draw[place.dataset.live](place));
+  document.querySelectorAll("[data-drawing]").forEach((place) => draw[place.dataset.drawing](place));
 })();
