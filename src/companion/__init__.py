@@ -1,6 +1,6 @@
 """Executable companion to "Input-Output Equivalence of Unitary and Contractive RNNs".
 
-Importing it costs NumPy and python-flint; torch and the rest load where they are used.
+Importing it costs NumPy; exact arithmetic, torch and the rest load where they are used.
 """
 
 from companion.theory.certificate import (

@@ -18,10 +18,9 @@ from fractions import Fraction
 from itertools import chain
 from math import lcm
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flint import arb, ctx, fmpq_mat
 from jaxtyping import Shaped
 
 from companion.theory.exact import (
@@ -37,6 +36,9 @@ from companion.theory.files import write_whole
 from companion.theory.network import ACTIVATIONS, RNN, spectral_norm
 from companion.theory.theorem1 import state_bound
 from companion.theory.theorem2 import Witness, memoryless_teacher
+
+if TYPE_CHECKING:
+    from flint import arb, fmpq_mat
 
 Array = np.ndarray
 
@@ -362,6 +364,8 @@ Ends = tuple[Fraction, Fraction]
 
 def _clearest(a: RNN, b: RNN, x: Array, bits: int) -> tuple[int, int, Ends, Ends] | None:
     """Step, output and enclosures of the output with the largest proved difference, if any."""
+    from flint import arb, ctx
+
     ya, yb = ball_outputs(a, x, bits), ball_outputs(b, x, bits)
     with ctx.workprec(bits):
         gaps = {
@@ -385,6 +389,8 @@ def _clearest(a: RNN, b: RNN, x: Array, bits: int) -> tuple[int, int, Ends, Ends
 
 def _ends(ball: arb, bits: int) -> Ends:
     """Rational ends of an interval around the ball, none of them too long to write down."""
+    from flint import arb, ctx
+
     with ctx.workprec(bits):  # the end points are rounded outwards to the working precision
         low, high, least = ball.lower(), ball.upper(), arb((1, -_LONGEST))
         low = low if abs(low) >= least else (arb(0) if low >= 0 else -least)
@@ -408,6 +414,8 @@ def _exponent(value: Fraction) -> int:
 
 
 def _identity(n: int) -> fmpq_mat:
+    from flint import fmpq_mat
+
     return fmpq_mat(n, n, [int(i == j) for i in range(n) for j in range(n)])
 
 
@@ -428,6 +436,8 @@ def _positive_definite(A: fmpq_mat) -> bool:
 
 def _norm_above(v: Array) -> Fraction:
     """A rational upper bound of ‖v‖₂, within 2⁻¹⁰⁰ relatively."""
+    from flint import arb, ctx
+
     square = rational(sum((Fraction(a) ** 2 for a in v), Fraction(0)))
     with ctx.workprec(128):
         return dyadic(arb(square).sqrt().upper())

@@ -9,19 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flint import arb, arb_mat, ctx, fmpq, fmpq_mat
 from jaxtyping import Shaped
 
 from companion.theory.network import RNN
+
+if TYPE_CHECKING:
+    from flint import arb, arb_mat, fmpq, fmpq_mat
 
 Array = np.ndarray
 
 
 def rational(value: Any) -> fmpq:
     """The exact value of a float, an int or a Fraction."""
+    from flint import fmpq
+
     if isinstance(value, Fraction):
         return fmpq(value.numerator, value.denominator)
     return (
@@ -38,6 +42,8 @@ def fraction(value: fmpq) -> Fraction:
 
 def rational_matrix(a: Array) -> fmpq_mat:
     """An array of floats or Fractions as an exact matrix; a vector becomes one column."""
+    from flint import fmpq_mat
+
     rows, columns = (a.shape[0], 1) if a.ndim == 1 else a.shape
     return fmpq_mat(rows, columns, [rational(v) for v in a.ravel().tolist()])
 
@@ -69,16 +75,22 @@ class Parameters:
 
     def step(self, h: fmpq_mat, x: fmpq_mat) -> fmpq_mat:
         """ReLU(W h + F x + b), column by column; one column of ``h`` serves all of ``x``."""
+        from flint import fmpq, fmpq_mat
+
         columns = max(h.ncols(), x.ncols())
         Z = _spread(self.W * h + self.b * _ones(h), columns) + self.F * x
         return fmpq_mat(Z.nrows(), columns, [v if v > 0 else fmpq(0) for v in Z.entries()])
 
 
 def _ones(like: fmpq_mat) -> fmpq_mat:
+    from flint import fmpq_mat
+
     return fmpq_mat(1, like.ncols(), [1] * like.ncols())
 
 
 def _spread(column: fmpq_mat, columns: int) -> fmpq_mat:
+    from flint import fmpq_mat
+
     return column if column.ncols() == columns else column * fmpq_mat(1, columns, [1] * columns)
 
 
@@ -88,12 +100,14 @@ def parameters(rnn: RNN) -> Parameters:
 
 
 def _balls(values: Iterable[fmpq | arb], rows: int, columns: int) -> arb_mat:
+    from flint import arb, arb_mat
+
     return arb_mat(rows, columns, [arb(v) for v in values])
 
 
 _PHI: dict[str, Callable[[arb], arb]] = {
     "identity": lambda z: z,
-    "relu": lambda z: z.max(arb(0)),
+    "relu": lambda z: z.max(type(z)(0)),
     # σ(z) = ½(1 + tanh(z/2)) would cancel for z → −∞; e^z/(1 + e^z) does not.
     "sigmoid": lambda z: z.exp() / (1 + z.exp()) if z < 0 else 1 / (1 + (-z).exp()),
     "tanh": lambda z: z.tanh(),
@@ -122,6 +136,8 @@ def ball_outputs(rnn: RNN, x: Shaped[Array, "T m"], bits: int) -> list[list[arb]
     x : array, shape (T, m), of floats or Fractions.
     bits : working precision.
     """
+    from flint import arb_mat, ctx
+
     theta = parameters(rnn)
     phi = _PHI[rnn.activation]
     with ctx.workprec(bits):
@@ -151,6 +167,8 @@ def output_gap(a: RNN, b: RNN, x: Shaped[Array, "T m"], *, bits: int = 256) -> t
     >>> low <= 1e-30 <= high < 1.0001 * low
     True
     """
+    from flint import ctx
+
     ya, yb = ball_outputs(a, x, bits), ball_outputs(b, x, bits)
     with ctx.workprec(bits):
         gaps = [
@@ -163,6 +181,8 @@ def output_gap(a: RNN, b: RNN, x: Shaped[Array, "T m"], *, bits: int = 256) -> t
 
 def float_below(value: arb | fmpq) -> float:
     """The largest float64 not above ``value`` (of a ball: not above its lower end)."""
+    from flint import arb
+
     if isinstance(value, arb):
         end = value.lower()
         mantissa, exponent = (int(v) for v in end.man_exp())

@@ -10,10 +10,9 @@ scalings exist, and whether d₀ is attained on bounded inputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from flint import arb, arb_mat, ctx
 from jaxtyping import Complex, Float
 
 from companion.theory.dilation import (
@@ -25,6 +24,9 @@ from companion.theory.dilation import (
 from companion.theory.exact import rational
 from companion.theory.network import RNN, is_unitary, spectral_norm
 from companion.theory.theorem1 import rescaled, state_bound, unitary_equivalent
+
+if TYPE_CHECKING:
+    from flint import arb, arb_mat
 
 Array = np.ndarray
 
@@ -215,6 +217,7 @@ def prove_unit_values(W: Float[Array, "n n"], d: Float[Array, " n"], q: int) -> 
     complement has q(q + 1)/2 entries: as many scales are freed, the others stay. If the Newton
     image of a box of radius 2⁻¹²⁰ lies inside the box, it contains a solution, for the exact W.
     """
+    from flint import arb, arb_mat, ctx
     from scipy.linalg import qr
 
     n, upper = len(W), np.triu_indices(q)

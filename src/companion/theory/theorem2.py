@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flint import fmpq, fmpq_mat
 from jaxtyping import Shaped
 
 from companion.theory.exact import (
@@ -26,6 +25,9 @@ from companion.theory.exact import (
     rational_matrix,
 )
 from companion.theory.network import ACTIVATIONS, RNN
+
+if TYPE_CHECKING:
+    from flint import fmpq, fmpq_mat
 
 Array = np.ndarray
 
@@ -205,16 +207,20 @@ def _positive(bound: Any) -> Fraction:
 
 def _power_of_two(q: Fraction | fmpq) -> fmpq:
     """The largest power of two at most q > 0: points built on it have few bits."""
+    from flint import fmpq
+
     p, d = int(q.numerator), int(q.denominator)
     power = fmpq(2) ** (p.bit_length() - d.bit_length())
     return power if power <= fmpq(p, d) else power / 2
 
 
-Found = tuple[fmpq, list[list[fmpq]], int]  # gap, input sequence, coordinate
+Found = tuple["fmpq", list[list["fmpq"]], int]  # gap, input sequence, coordinate
 
 
 def _refute(theta: Parameters, radius: fmpq) -> Found | None:
     """The proof as an algorithm. None, which theorem 2 excludes for N < 2n, if no step fails."""
+    from flint import fmpq_mat
+
     first = _kink_test(theta, theta.h_init, radius)
     if first and first[0] * 2**20 >= radius:
         return first[0], [first[1]], first[2]
@@ -229,6 +235,8 @@ def _refute(theta: Parameters, radius: fmpq) -> Found | None:
 
 def _gap(theta: Parameters, s: fmpq_mat, X: fmpq_mat) -> list[fmpq]:
     """Largest |C s − ReLU(x)| for each column."""
+    from flint import fmpq
+
     Y = (theta.C * s).tolist()
     return [
         max(abs(y[c] - max(x[c], fmpq(0))) for y, x in zip(Y, X.tolist(), strict=True))
@@ -241,6 +249,8 @@ def _kink_test(theta: Parameters, s: fmpq_mat, radius: fmpq) -> tuple[fmpq, list
 
     Returns the gap, the last input and i of the clearest input of a coordinate that fails.
     """
+    from flint import fmpq, fmpq_mat
+
     n, N = theta.F.ncols(), theta.F.nrows()
     F = theta.F.tolist()
     g = (theta.W * s + theta.b).entries()
@@ -274,6 +284,8 @@ def _generic_start(theta: Parameters, radius: fmpq) -> tuple[list[fmpq], fmpq_ma
     In the orthant of the units with a kink on xᵢ = 0 (any orthant where there is none), off every
     other kink at step 0, and off the zero sets of those kinks of step 1 that move with x⁽⁰⁾.
     """
+    from flint import fmpq, fmpq_mat
+
     n, F = theta.F.ncols(), theta.F.tolist()
     g = (theta.W * theta.h_init + theta.b).entries()
     sign = [fmpq(1)] * n
@@ -305,6 +317,8 @@ def _generic_point(
     value of its last coordinate, given the ones before; there are more values than rows, and the
     one farthest from those ruled out is taken. Coordinate ``skip`` stays at its centre.
     """
+    from flint import fmpq
+
     bits = max(7, (2 * len(A) + 1).bit_length())
     grid = np.arange(1 - 2**bits, 2**bits, 2)
     grid = np.random.default_rng(0).permutation(grid)  # a fixed order without structure
@@ -334,6 +348,8 @@ def _generic_point(
 
 
 def _witness(student: RNN, gap: fmpq, inputs: list[list[fmpq]], coordinate: int) -> Witness:
+    from flint import fmpq_mat
+
     theta = parameters(student)
     s, outputs = theta.h_init, []
     for column in inputs:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flint import arb, arb_mat, ctx
 from jaxtyping import Float, Shaped
 
 from companion.theory.dilation import orthogonal_dilation
 from companion.theory.exact import activation_balls, ball_outputs, float_below, parameters
 from companion.theory.network import ACTIVATIONS, RNN, eps_of, simulate, spectral_norm
 from companion.theory.theorem2 import Witness, check_student, memoryless_teacher
+
+if TYPE_CHECKING:
+    from flint import arb
 
 Array = np.ndarray
 
@@ -237,6 +239,8 @@ def _along(
 
 def _proved_gap(student: RNN, teacher: RNN, x: Array, bits: int) -> tuple[arb, Array, int, int]:
     """Lower end of the largest difference, the input, and the step and output where it is."""
+    from flint import ctx
+
     with ctx.workprec(bits):
         ya, yb = ball_outputs(student, x, bits), ball_outputs(teacher, x, bits)
         gaps = {
@@ -263,6 +267,8 @@ def _sigmoid_witness(student: RNN, teacher: RNN, x: Array, k: int, c: int, bits:
 
 def _differing_derivative(student: RNN, x: Array, bits: int) -> tuple[int, int] | None:
     """(t, i) of the input entry along which an output provably moves least like the teacher's."""
+    from flint import arb, arb_mat, ctx
+
     phi, slope = activation_balls(student.activation)
     theta = parameters(student)
     best, where = arb(0), None
