@@ -277,7 +277,7 @@ def test_refusals_name_what_was_given() -> None:
         simulate(rnn, [[1e300]])
     with pytest.raises(ValueError, match="batch at least 1"):
         simulate(rnn, np.zeros((0, 3, 1)))
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="must be finite"):
         spectral_norm(np.array([[np.nan]]))
     with pytest.raises(ValueError, match="n is 0"):
         random_rnn(0, inputs=1, outputs=1, norm=0.5, rng=np.random.default_rng(0))

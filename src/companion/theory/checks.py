@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import operator
+import sys
+from fractions import Fraction
 from typing import Any
+
+import numpy as np
 
 
 def whole_number(name: str, value: Any, least: int) -> int:
-    """``value`` as an int, if it is a whole number from ``least`` on (NumPy's too, but no bool).
-
-    Raises
-    ------
-    ValueError : otherwise; names the argument and what is allowed.
+    """Take a whole number from ``least`` on (NumPy's too, but no bool); refuse another.
 
     Examples
     --------
@@ -25,3 +25,13 @@ def whole_number(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or number < least:
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {least}.")
     return number
+
+
+def size_of(name: str, value: Any) -> float:
+    """Take a finite number of at least 0, such as a norm; an array or tensor of no axes will do."""
+    number = value.item() if getattr(value, "ndim", None) == 0 else value
+    if isinstance(number, bool) or not isinstance(number, int | float | Fraction | np.number):
+        raise TypeError(f"{name} is {value!r}; it must be a number of at least 0.")
+    if not 0 <= number <= sys.float_info.max:
+        raise ValueError(f"{name} is {number}; it must be finite (below 1.8e308) and at least 0.")
+    return float(number)

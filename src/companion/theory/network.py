@@ -3,20 +3,23 @@
     h⁽ᵏ⁾ = φ(W h⁽ᵏ⁻¹⁾ + F x⁽ᵏ⁾ + b),    y⁽ᵏ⁾ = C h⁽ᵏ⁾,    k = 0, …, T − 1.
 
 NumPy only. One code path serves float32, float64 and exact rationals (object arrays of
-`fractions.Fraction`).
+`fractions.Fraction`). What enters a network is checked here, once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, overload
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Shaped
+
+from companion.theory.checks import size_of, whole_number
 
 Array = np.ndarray
+Sequences = Shaped[Array, "*batch T m"] | list[Any]
 Summation = Literal["blas", "ordered"]
 
 
@@ -37,11 +40,32 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "sigmoid": _sigmoid,
     "tanh": np.tanh,
 }
-EXACT_ACTIVATIONS = ("identity", "relu")  # those that map rationals to rationals
+SHAPES = {"W": "nn", "F": "nm", "b": "n", "C": "pn", "h_init": "n"}  # of the parameters in Θ
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(object))
 
 
-def as_exact(name: str, a: Array) -> Array:
-    """Object array of Fractions from an array of Fractions and integers; floats are refused."""
+def as_array(name: str, value: object) -> Array:
+    """Make an array of any dtype; the error for rows of different lengths names the argument."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is no array: {error}") from None
+
+
+def as_numbers(name: str, value: object, dtype: np.dtype[Any]) -> Array:
+    """Copy real numbers into ``dtype``: finite floats, or Fractions and ints if it is object."""
+    a = as_array(name, value)
+    if dtype.kind != "O":
+        if a.dtype.kind not in "fiu":
+            raise TypeError(f"{name} has dtype {a.dtype}; allowed: real numbers, as {dtype}.")
+        with np.errstate(over="ignore"):  # an overflow becomes inf and is reported just below
+            out = np.array(a, dtype=dtype)
+        if not np.isfinite(out).all():
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(out))[0])
+            raise ValueError(
+                f"{name}{list(where)} is {a[where]}; every entry must be finite, as {dtype}."
+            )
+        return out
     out = np.empty(a.shape, dtype=object)
     for i, v in np.ndenumerate(a):
         if isinstance(v, bool) or not isinstance(v, int | np.integer | Fraction):
@@ -53,31 +77,41 @@ def as_exact(name: str, a: Array) -> Array:
     return out
 
 
-def as_array(name: str, a: object) -> Array:
-    """An array of whatever dtype; the error for rows of different lengths names the parameter."""
-    try:
-        return np.asarray(a)
-    except ValueError as error:
-        raise ValueError(f"{name} is no array: {error}") from None
+def _common_dtype(arrays: dict[str, Array]) -> np.dtype[Any]:
+    """Find the dtype that all arrays share, integers aside; float64 if there are only integers."""
+    kinds = {name: a.dtype for name, a in arrays.items() if a.dtype.kind not in "iu"}
+    first, dtype = next(iter(kinds.items()), ("W", np.dtype(np.float64)))
+    for name, kind in kinds.items():
+        if kind not in _DTYPES:
+            raise TypeError(
+                f"{name} has dtype {kind}; allowed: float32, float64, or exact Fractions."
+            )
+        if kind != dtype:
+            raise TypeError(
+                f"{first} is {dtype} but {name} is {kind}; cast all parameters to one dtype."
+            )
+    return dtype
 
 
-def as_float(name: str, a: Array, dtype: np.dtype[Any]) -> Array:
-    """A copy of an array of real numbers in a float dtype, every entry finite in it."""
-    if a.dtype.kind not in "fiu":
-        raise TypeError(f"{name} has dtype {a.dtype}; allowed: real numbers, as {dtype}.")
-    with np.errstate(over="ignore"):  # an overflow becomes inf and is reported just below
-        out = np.array(a, dtype=dtype)
-    if not np.isfinite(out).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(out))[0])
-        raise ValueError(
-            f"{name}{list(where)} is {a[where]}; every entry must be finite, as {dtype}."
-        )
-    return out
+def _check_shapes(arrays: dict[str, Array]) -> None:
+    sizes: dict[str, int] = {}
+    for name, letters in SHAPES.items():
+        shape = arrays[name].shape
+        wanted = ", ".join(str(sizes.get(letter, letter)) for letter in letters)
+        fits = len(shape) == len(letters) and 0 not in shape
+        if not fits or any(
+            sizes.setdefault(at, k) != k for at, k in zip(letters, shape, strict=fits)
+        ):
+            kind = "square, " if name == "W" else f"with W of shape {arrays['W'].shape} "
+            raise ValueError(
+                f"{name} has shape {shape}; it must be {kind}({wanted}{',' * (len(letters) == 1)}),"
+                " every size at least 1."
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class RNN:
-    """A recurrent network Θ = (W, F, b, C, h₋₁, φ): frozen, validated, with read-only arrays.
+    """Hold a recurrent network Θ = (W, F, b, C, h₋₁, φ): frozen, checked, with read-only arrays.
 
     Parameters
     ----------
@@ -96,10 +130,6 @@ class RNN:
     ------
     ValueError : for a wrong shape, a size of 0, a non-finite entry or an unknown activation.
     TypeError : for another dtype, mixed dtypes, or an activation that has no exact values.
-
-    References
-    ----------
-    Emami et al. (2019), "Background".
 
     Examples
     --------
@@ -120,47 +150,18 @@ class RNN:
             raise ValueError(
                 f"activation is {self.activation!r}; allowed: {', '.join(ACTIVATIONS)}."
             )
-        given = {f.name: as_array(f.name, getattr(self, f.name)) for f in fields(self)[:-1]}
-        kinds = {name: a.dtype for name, a in given.items() if a.dtype.kind not in "iu"}
-        first, dtype = next(iter(kinds.items()), ("W", np.dtype(np.float64)))
-        exact = dtype.kind == "O"
-        for name, kind in kinds.items():
-            if kind not in (np.dtype(np.float32), np.dtype(np.float64), np.dtype(object)):
-                raise TypeError(
-                    f"{name} has dtype {kind}; allowed: float32, float64, or exact Fractions."
-                )
-            if kind != dtype:
-                raise TypeError(
-                    f"{first} is {dtype} but {name} is {kind}; cast all parameters to one dtype."
-                )
-        for name, a in given.items():
-            given[name] = as_exact(name, a) if exact else as_float(name, a, dtype)
-        if given["W"].ndim != 2 or given["W"].shape[0] != given["W"].shape[1]:
-            raise ValueError(f"W has shape {given['W'].shape}; it must be square, (n, n).")
-        n = given["W"].shape[0]
-        expected = {"F": (n, "m"), "b": (n,), "C": ("p", n), "h_init": (n,)}
-        for name, shape in expected.items():
-            a = given[name]
-            if a.ndim != len(shape) or any(
-                isinstance(want, int) and got != want
-                for got, want in zip(a.shape, shape, strict=True)
-            ):
-                raise ValueError(
-                    f"{name} has shape {a.shape}; with W of shape ({n}, {n}) it must be "
-                    f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})."
-                )
-        for name, a in given.items():
-            if 0 in a.shape:
-                raise ValueError(f"{name} has shape {a.shape}; every size must be at least 1.")
-        if exact and self.activation not in EXACT_ACTIVATIONS:
+        given = {name: as_array(name, getattr(self, name)) for name in SHAPES}
+        dtype = _common_dtype(given)
+        _check_shapes(given)
+        if dtype.kind == "O" and self.activation not in ("identity", "relu"):
             raise TypeError(
                 f"activation {self.activation!r} has irrational values; exact arithmetic allows "
-                f"{' and '.join(EXACT_ACTIVATIONS)}. Use float64, or companion.theory.certificate "
-                "for balls."
+                "identity and relu. Use float64; certificates enclose its outputs in balls."
             )
         for name, a in given.items():
-            a.flags.writeable = False
-            object.__setattr__(self, name, a)
+            taken = as_numbers(name, a, dtype)
+            taken.flags.writeable = False
+            object.__setattr__(self, name, taken)
 
     @property
     def n(self) -> int:
@@ -188,20 +189,20 @@ class RNN:
         return bool(self.dtype == object)
 
     def astype(self, dtype: type | np.dtype[Any] | str) -> RNN:
-        """The same network in another dtype; a float becomes the Fraction that it is exactly."""
+        """Cast the network to another dtype; a float becomes the Fraction that it is exactly."""
         target = np.dtype(dtype)
 
         def cast(a: Array) -> Array:
-            if target.kind == "O" and a.dtype.kind != "O":
+            if target.kind == "O" and not self.is_exact:
                 return np.array([Fraction(float(v)) for v in a.flat], dtype=object).reshape(a.shape)
             return np.asarray(a.astype(target))
 
-        arrays = {f.name: cast(getattr(self, f.name)) for f in fields(self)[:-1]}
-        return RNN(**arrays, activation=self.activation)
+        return RNN(**{name: cast(getattr(self, name)) for name in SHAPES},
+                   activation=self.activation)  # fmt: skip
 
 
 def ordered_matmul(a: Shaped[Array, "... n"], B: Shaped[Array, "n p"]) -> Shaped[Array, "... p"]:
-    """``a @ B`` summed over n from first to last, one product at a time, one rounding each.
+    """Multiply ``a @ B`` with the sum over n taken from first to last, one rounding each.
 
     BLAS chooses its own order, which depends on the shape, so appending zeros can change the last
     bits of ``a @ B``. Here it cannot: that is what "equal bit for bit" is measured with. It starts
@@ -215,28 +216,16 @@ def ordered_matmul(a: Shaped[Array, "... n"], B: Shaped[Array, "n p"]) -> Shaped
 
 @overload
 def simulate(
-    rnn: RNN,
-    x: Shaped[Array, "*batch T m"] | list[Any],
-    *,
-    return_states: Literal[False] = False,
-    summation: Summation = "blas",
-) -> Shaped[Array, "*batch T p"]: ...
+    rnn: RNN, x: Sequences, *, return_states: Literal[False] = False, summation: Summation = "blas"
+) -> Array: ...
 @overload
 def simulate(
-    rnn: RNN,
-    x: Shaped[Array, "*batch T m"] | list[Any],
-    *,
-    return_states: Literal[True],
-    summation: Summation = "blas",
-) -> tuple[Shaped[Array, "*batch T p"], Shaped[Array, "*batch T n"]]: ...
+    rnn: RNN, x: Sequences, *, return_states: Literal[True], summation: Summation = "blas"
+) -> tuple[Array, Array]: ...
 def simulate(
-    rnn: RNN,
-    x: Shaped[Array, "*batch T m"] | list[Any],
-    *,
-    return_states: bool = False,
-    summation: Summation = "blas",
+    rnn: RNN, x: Sequences, *, return_states: bool = False, summation: Summation = "blas"
 ) -> Array | tuple[Array, Array]:
-    """The input-output mapping y = G(x, Θ).
+    """Run the network: the input-output mapping y = G(x, Θ).
 
     Parameters
     ----------
@@ -250,11 +239,6 @@ def simulate(
     -------
     y : array of the dtype of ``rnn``, shape (T, p) or (batch, T, p).
     h : only with ``return_states``: array, shape (T, n) or (batch, T, n).
-
-    Raises
-    ------
-    ValueError : for a wrong shape, a non-finite entry or an unknown summation.
-    TypeError : for an input that cannot be taken into the arithmetic of ``rnn``.
 
     Examples
     --------
@@ -271,7 +255,7 @@ def simulate(
             f"x has shape {u.shape}; this network takes (T, {rnn.m}) or (batch, T, {rnn.m}), "
             "T and batch at least 1."
         )
-    u = as_exact("x", u) if rnn.is_exact else as_float("x", u, rnn.dtype)
+    u = as_numbers("x", u, rnn.dtype)
     matmul = np.matmul if summation == "blas" else ordered_matmul
     phi = ACTIVATIONS[rnn.activation]
     W_t = np.ascontiguousarray(rnn.W.T)
@@ -285,90 +269,105 @@ def simulate(
     return (y, states) if return_states else y
 
 
-def _recurrent(rnn_or_W: RNN | Array) -> Array:
-    W: Array = rnn_or_W.W if isinstance(rnn_or_W, RNN) else as_array("W", rnn_or_W)
+def recurrent(rnn: RNN | Array) -> Array:
+    """Take the recurrent matrix of a network, or check a square matrix of real numbers."""
+    if isinstance(rnn, RNN):
+        return rnn.W
+    W = as_array("W", rnn)
     if W.ndim != 2 or W.shape[0] != W.shape[1] or W.shape[0] == 0:
         raise ValueError(f"W has shape {W.shape}; it must be square, (n, n), n ≥ 1.")
-    if W.dtype.kind not in "fiuO":
-        raise TypeError(f"W has dtype {W.dtype}; allowed: real numbers.")
-    if W.dtype != object and not np.isfinite(W).all():
-        raise ValueError("W has entries that are not finite.")
-    return W
+    if W.dtype.kind in "iu":
+        W = W.astype(np.float64)
+    if W.dtype not in _DTYPES:
+        raise TypeError(
+            f"W has dtype {W.dtype}; allowed: real numbers, as float32, float64 or Fractions."
+        )
+    return as_numbers("W", W, W.dtype)
 
 
 def eps_of(a: Array) -> float:
-    """Rounding unit (spacing at 1) of a float array; 0.0 for an exact one, which never rounds."""
+    """Give the rounding unit of a float array (spacing at 1); 0.0 for an exact one."""
     return float(np.finfo(a.dtype).eps) if a.dtype.kind == "f" else 0.0
 
 
 def spectral_norm(rnn: RNN | Array) -> float:
-    """‖W‖₂, the largest singular value, of a network or a square matrix, in float64."""
-    return float(np.linalg.norm(_recurrent(rnn).astype(np.float64), 2))
+    """Compute ‖W‖₂, the largest singular value, of a network or a square matrix, in float64."""
+    return float(np.linalg.norm(recurrent(rnn).astype(np.float64), 2))
 
 
-def is_contractive(rnn: RNN | Array) -> bool:
-    """Whether ‖W‖₂ < 1.
+def positive_definite(rows: list[list[Any]]) -> bool:
+    """Decide whether a symmetric matrix is positive definite, by the pivots of its elimination.
 
-    Floats: ‖W‖₂ < 1 − 10·n·eps, below 1 by more than the rounding in W and in its norm. Exact
-    matrices: I − WᵀW ≻ 0 decided over the rationals, by the pivots of its elimination.
+    The entries may be of any exact kind (Fraction, fmpq); for balls (arb) True is a proof.
     """
-    W = _recurrent(rnn)
-    if W.dtype != object:
-        return spectral_norm(W) < 1 - 10 * int(W.shape[0]) * eps_of(W)
-    A: Array = np.eye(W.shape[0], dtype=int) - W.T @ W
-    for k in range(A.shape[0]):
-        if A[k, k] <= 0:
+    for k, top in enumerate(rows):
+        if not top[k] > 0:
             return False
-        A[k + 1 :, k:] = A[k + 1 :, k:] - np.outer(A[k + 1 :, k] / A[k, k], A[k, k:])
+        for i in range(k + 1, len(rows)):
+            factor = rows[i][k] / top[k]
+            rows[i] = [v - factor * p for v, p in zip(rows[i], top, strict=True)]
     return True
 
 
+def is_contractive(rnn: RNN | Array) -> bool:
+    """Decide whether ‖W‖₂ < 1.
+
+    Floats: ‖W‖₂ < 1 − 10·n·eps, below 1 by more than the rounding in W and in its norm. Exact
+    matrices: I − WᵀW ≻ 0, decided over the rationals.
+    """
+    W = recurrent(rnn)
+    if W.dtype == object:
+        return positive_definite((np.eye(len(W), dtype=int) - W.T @ W).tolist())
+    return spectral_norm(W) < 1 - 10 * len(W) * eps_of(W)
+
+
 def is_unitary(rnn: RNN | Array) -> bool:
-    """Whether WᵀW = I: ‖WᵀW − I‖₂ ≤ 10·n·eps of the dtype; exactly, for exact matrices.
+    """Decide whether WᵀW = I: ‖WᵀW − I‖₂ ≤ 10·n·eps of the dtype; exactly, for exact matrices.
 
     The bound is the rounding of n-term inner products of unit columns, with a margin, as
     `torch.nn.utils.parametrizations.orthogonal` takes it.
     """
-    W = _recurrent(rnn)
+    W = recurrent(rnn)
     if W.dtype == object:
-        return not (W.T @ W - np.eye(W.shape[0], dtype=int)).any()
-    return orthogonality_error(W) <= 10 * int(W.shape[0]) * eps_of(W)
+        return not (W.T @ W - np.eye(len(W), dtype=int)).any()
+    return orthogonality_error(W) <= 10 * len(W) * eps_of(W)
 
 
 def orthogonality_error(rnn: RNN | Array) -> float:
-    """‖WᵀW − I‖₂, with the product formed in float64 (float input) or exactly (exact input)."""
-    W = _recurrent(rnn)
+    """Compute ‖WᵀW − I‖₂, the product formed in float64 (floats) or exactly (Fractions)."""
+    W = recurrent(rnn)
     W = W if W.dtype == object else W.astype(np.float64)
-    return float(np.linalg.norm((W.T @ W - np.eye(W.shape[0], dtype=int)).astype(np.float64), 2))
+    return float(np.linalg.norm((W.T @ W - np.eye(len(W), dtype=int)).astype(np.float64), 2))
+
+
+def enlarged(rnn: RNN, W: Shaped[Array, "N N"], b: Shaped[Array, " N"], rest: float = 0) -> RNN:
+    """Give a network new states, which no input drives and no output reads.
+
+    ``W`` and ``b`` come whole; F and C are continued with zeros, h₋₁ with ``rest``.
+    """
+    more = len(W) - rnn.n
+    F, C = np.pad(rnn.F, ((0, more), (0, 0))), np.pad(rnn.C, ((0, 0), (0, more)))
+    h_init = np.pad(rnn.h_init, (0, more), constant_values=rest)
+    return RNN(W, F, b, C, h_init, rnn.activation)
+
+
+# Beside the identity, which any T commutes with: the T of one entry a row and column, whose entries
+# pass a test. A sign flip would need an output bias with the logistic function.
+_COMMUTING: dict[str, tuple[str, Callable[[Array], Array]]] = {
+    "relu": ("a permutation times a positive diagonal matrix", lambda entries: entries > 0),
+    "tanh": ("a signed permutation", lambda entries: abs(entries) == 1),
+    "sigmoid": ("a permutation", lambda entries: entries == 1),
+}
 
 
 def _is_monomial(T: Shaped[Array, "n n"]) -> bool:
-    """Whether T has just one entry other than 0 in each row and column."""
-    nonzero: Bool[Array, "n n"] = T != 0
-    return bool((nonzero.sum(0) == 1).all() and (nonzero.sum(1) == 1).all())
-
-
-def commutes_with(activation: str, T: Shaped[Array, "n n"]) -> bool:
-    """Whether T φ(z) = φ(T z) for every z, so that T carries states of one network to another's.
-
-    identity: any T. relu: T = PD, P a permutation, D a positive diagonal. tanh: signed
-    permutations. sigmoid: permutations (a sign flip would need an output bias).
-    """
-    monomial, values = _is_monomial(T), T[T != 0]
-    return {
-        "identity": True,
-        "relu": monomial and bool((values > 0).all()),
-        "tanh": monomial and bool((abs(values) == 1).all()),
-        "sigmoid": monomial and bool((values == 1).all()),
-    }[activation]
+    return bool(((T != 0).sum(0) == 1).all() and ((T != 0).sum(1) == 1).all())
 
 
 def inverse(T: Shaped[Array, "n n"]) -> Shaped[Array, "n n"]:
-    """T⁻¹, by LAPACK for floats and exactly for Fractions; entry by entry for PD, D of any scale.
+    """Invert T: by LAPACK, exactly for Fractions, entry by entry for one entry a row and column.
 
-    Raises
-    ------
-    ValueError : if T is singular (floats: if its condition number exceeds 1 / (n·eps)).
+    A singular T is refused (floats: a condition number above 1 / (n·eps)).
     """
     n = T.shape[0]
     if _is_monomial(T):
@@ -379,58 +378,43 @@ def inverse(T: Shaped[Array, "n n"]) -> Shaped[Array, "n n"]:
         from flint import fmpq, fmpq_mat  # exact linear algebra; not needed by float readers
 
         A = fmpq_mat(n, n, [fmpq(v.numerator, v.denominator) for v in T.flat])
-        if A.det() == 0:
-            raise ValueError("T is singular; a similarity needs an invertible matrix.")
-        entries = [Fraction(int(q.p), int(q.q)) for q in A.inv().entries()]
-        return np.array(entries, dtype=object).reshape(n, n)
-    if not np.linalg.cond(T) * n * eps_of(T) < 1:
-        raise ValueError(
-            f"T has condition number {np.linalg.cond(T):.3g}, singular to {T.dtype} precision; "
-            "a similarity needs an invertible matrix."
-        )
-    return np.asarray(np.linalg.inv(T), dtype=T.dtype)
+        if A.det() != 0:
+            entries = [Fraction(int(q.p), int(q.q)) for q in A.inv().entries()]
+            return np.array(entries, dtype=object).reshape(n, n)
+    elif np.linalg.cond(T) * n * eps_of(T) < 1:
+        return np.asarray(np.linalg.inv(T), dtype=T.dtype)
+    raise ValueError(f"T is singular in {T.dtype}; a similarity needs an invertible matrix.")
 
 
 def similarity(rnn: RNN, T: Shaped[Array, "n n"], *, check: bool = True) -> RNN:
-    """The equivalent network (T W T⁻¹, T F, T b, C T⁻¹, T h₋₁), whose states are T h.
+    """Change coordinates: the network (T W T⁻¹, T F, T b, C T⁻¹, T h₋₁), whose states are T h.
 
-    G is unchanged when T commutes with φ (`commutes_with`): any invertible T for the identity,
-    T = PD for ReLU, signed permutations for tanh, permutations for the logistic function.
+    G is unchanged when T φ(z) = φ(T z) for every z: any invertible T for the identity, a
+    permutation times a positive diagonal for ReLU, signed permutations for tanh, permutations for
+    the logistic function. Another T is refused, as is a singular one.
 
     Parameters
     ----------
     rnn : the network.
-    T : array, shape (n, n), invertible, converted to the dtype of ``rnn``.
-    check : refuse a T that does not commute with φ. With False the formula is applied all the
-        same, which in general changes G: for showing exactly that.
-
-    Returns
-    -------
-    The transformed network, same dtype and activation.
-
-    Raises
-    ------
-    ValueError : for a wrong shape, a singular T, or (``check``) a T that does not commute with φ.
+    T : array, shape (n, n), converted to the dtype of ``rnn``.
+    check : with False the formula is applied to any invertible T, which in general changes G: for
+        showing exactly that.
 
     References
     ----------
     Emami et al. (2019), "Equivalence of RNNs", for the identity; the classes of T for the other
     activations are this project's remark.
     """
-    T = as_array("T", T)
+    T = as_numbers("T", T, rnn.dtype)
     if T.shape != rnn.W.shape:
         raise ValueError(f"T has shape {T.shape}; it must be {rnn.W.shape}, as W.")
-    T = as_exact("T", T) if rnn.is_exact else as_float("T", T, rnn.dtype)
-    if check and not commutes_with(rnn.activation, T):
-        raise ValueError(
-            f"T does not commute with {rnn.activation}, so G would change; allowed: "
-            + {
-                "relu": "a permutation times a positive diagonal matrix",
-                "tanh": "a signed permutation",
-                "sigmoid": "a permutation",
-            }[rnn.activation]
-            + ". check=False applies the formula all the same."
-        )
+    if check and rnn.activation in _COMMUTING:
+        words, test = _COMMUTING[rnn.activation]
+        if not (_is_monomial(T) and test(T[T != 0]).all()):
+            raise ValueError(
+                f"T does not commute with {rnn.activation}, so G would change; allowed: {words}. "
+                "check=False applies the formula all the same."
+            )
     T_inv = inverse(T)
     return RNN(
         T @ rnn.W @ T_inv, T @ rnn.F, T @ rnn.b, rnn.C @ T_inv, T @ rnn.h_init, rnn.activation
@@ -447,7 +431,7 @@ def random_rnn(
     activation: str = "relu",
     dtype: type | str = np.float64,
 ) -> RNN:
-    """A Gaussian network whose recurrent matrix is scaled to ‖W‖₂ = ``norm``.
+    """Draw a Gaussian network and scale its recurrent matrix to ‖W‖₂ = ``norm``.
 
     F, b and C have i.i.d. standard normal entries, h₋₁ their absolute values (a ReLU state is
     non-negative). Drawn in float64 and then cast, so that a seed names one network in any dtype.
@@ -459,11 +443,9 @@ def random_rnn(
     ((4, 4), 0.9)
     """
     for name, size in {"n": n, "inputs": inputs, "outputs": outputs}.items():
-        if size < 1:
-            raise ValueError(f"{name} is {size}; it must be at least 1.")
-    if not 0 <= norm < np.inf:
-        raise ValueError(f"norm is {norm}; it must be finite and at least 0.")
-    W: Float[Array, "n n"] = rng.standard_normal((n, n))
+        whole_number(name, size, least=1)
+    size_of("norm", norm)
+    W = rng.standard_normal((n, n))
     W *= norm / np.linalg.norm(W, 2)
     F = rng.standard_normal((n, inputs))
     b = rng.standard_normal(n)
