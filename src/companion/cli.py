@@ -11,7 +11,18 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+
+def _rules(root: Path, notebook: str) -> dict[str, Any]:
+    """The rules that runs of this notebook are judged by, as book/claims.yaml holds them."""
+    import yaml
+
+    path = root / "book" / "claims.yaml"
+    claims = yaml.safe_load(path.read_text("utf-8"))["claims"] if path.is_file() else []
+    return {c["id"]: c["rule"] for c in claims if c["rule"].get("notebook") == notebook}
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -27,9 +38,8 @@ def _run(args: argparse.Namespace) -> int:
         return 0
     given = parameters.pairs(args.parameter)
     given += parameters.pairs_from_yaml(args.params) if args.params else []
-    folder, message = runs.perform(
-        page.run(given), root, args.out or root / "runs", force=args.force
-    )
+    todo = replace(page.run(given), rules=_rules(root, page.name))
+    folder, message = runs.perform(todo, root, args.out or root / "runs", force=args.force)
     again = "; --force runs it again" if message.startswith("skipped") else ""
     print(f"{folder}: {message}{again}")
     return 0
@@ -45,7 +55,8 @@ def _sweep(args: argparse.Namespace) -> int:
     root = provenance.checkout(args.root)
     page = runs.load_page(root, args.notebook)
     blocks = parameters.grids_from_yaml(args.params) if args.params else None
-    todo = grid.expand(page, args.grid, blocks)
+    rules = _rules(root, page.name)
+    todo = [replace(run, rules=rules) for run in grid.expand(page, args.grid, blocks)]
     if args.scheduler is not None:
         cluster.check_address(args.scheduler)
         if named := [name for run in todo for name in run.files]:

@@ -18,6 +18,7 @@ from companion.experiments.synthetic import (
     draw_teacher,
     experiment,
     optimum,
+    outcomes,
     paired_difference,
     r_squared,
 )
@@ -162,3 +163,37 @@ def test_recorded_seeds_reproduce_fifty_updates_on_another_back_end(record: Path
     np.testing.assert_allclose(found.train_loss, expected.train_loss, rtol=1e-4)
     error, exact = 1 - found.r2["test"], 1 - expected.r2["test"]
     np.testing.assert_allclose(error, exact, rtol=1e-4)
+
+
+def test_a_validation_split_leaves_the_other_draws_as_they_are() -> None:
+    small = replace(PRESETS["released"], T=20, train=5, test=3, bias_sequences=2, bias_steps=2)
+    without, with_ = draw(small, 1), draw(replace(small, validation=4), 1)
+    for name in ("x_train", "y_train", "x_test", "y_test"):
+        assert np.array_equal(getattr(without, name), getattr(with_, name))
+    assert without.y_validation.shape == (0, 20, 2)
+    assert with_.y_validation.shape == (4, 20, 2)
+    noise = with_.y_validation - with_.teacher(with_.x_validation)
+    signal = with_.teacher(np.concatenate([with_.x_train, with_.x_test]))
+    assert 10 * np.log10(np.mean(signal**2) / np.mean(noise**2)) == pytest.approx(20, abs=2)
+
+
+def test_outcomes_choose_by_validation_and_not_by_test() -> None:
+    from types import SimpleNamespace
+
+    test = np.array([[0.5, 0.7, 0.6], [-1e60, -1e60, -1e60], [0.1, np.nan, np.nan]])
+    validation = np.array([[0.7, 0.6, 0.7], [-1e60, -1e60, -1e60], [np.nan, 0.2, np.nan]])
+    students = [SimpleNamespace(model="rnn", hidden_units=n, data=0) for n in (2, 3, 4)]
+    fit: Any = SimpleNamespace(
+        students=students,
+        r2={"test": test, "validation": validation},
+        updates=np.array([70, 140, 210]),
+        diverged=np.array([-1, 5, 80]),
+    )
+    table = outcomes(fit)
+    assert table["chosen"].tolist() == [70, 70, 140]
+    assert table["r2"].tolist()[0] == pytest.approx(0.6)
+    assert table["r2_chosen"].tolist()[0] == pytest.approx(0.5)  # not the best on test
+    assert table["r2_best"].tolist()[0] == pytest.approx(0.7)
+    assert np.isfinite(table["r2"][1])  # below what float32 holds, kept as its least
+    assert np.isnan(table["r2_chosen"][2])
+    assert {str(table[name].dtype) for name in ("r2", "r2_chosen", "r2_best")} == {"float32"}

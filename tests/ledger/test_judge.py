@@ -16,9 +16,8 @@ import pytest
 from companion import cli
 from companion.ledger import judge as claims
 from companion.ledger import measures as judges
-from companion.ledger.judge import CLAIMS, Claim, Rule, judge, ledger, status
+from companion.ledger.judge import CLAIMS, judge, ledger, status
 from companion.ledger.measures import VERDICTS, Evidence
-from companion.running import page as runs
 
 ROOT = Path(__file__).resolve().parents[2]
 BY_ID = {claim.id: claim for claim in CLAIMS}
@@ -176,28 +175,24 @@ def test_layout_and_comments_are_no_change_of_a_rule(tmp_path: Path) -> None:
     assert first != digest("c", "def f(x):\n    return x >= 1\n")
 
 
-def test_a_run_records_the_rules_it_is_made_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_records_the_rules_it_is_made_for(tmp_path: Path) -> None:
     root = tmp_path / "checkout"
-    (root / "notebooks").mkdir(parents=True)
-    (root / "src/companion").mkdir(parents=True)
+    for folder in ("notebooks", "src/companion", "book"):
+        (root / folder).mkdir(parents=True)
     (root / "src/companion/__init__.py").touch()
     (root / "constraints.txt").touch()
     (root / "notebooks/demo.md").write_text(
         "---\nkernelspec: {name: python3, display_name: Python 3, language: python}\n---\n"
         "\n```{code-cell} ipython3\nprint(1)\n```\n"
     )
-    rule = Rule("The answer is one.", "executed", {"check": "gradient", "said": ""}, "demo")
-    claim = Claim("X", "Nowhere", "nowhere", "It is one.", "notebooks/demo", rule)
-    monkeypatch.setattr(claims, "CLAIMS", (claim, BY_ID["S-on"]))
-    folder, _ = runs.perform(runs.load_page(root, "demo").run(), root, root / "runs")
-    record = runs.done(folder)
-    assert record is not None
-    assert record["rules"] == {"X": rule.sha256}
-    assert status(claim, {"demo": record}) == "recorded"
-    later = replace(claim, rule=replace(rule, says="The answer is two."))
-    assert status(later, {"demo": record}) == "changed"
+    rule = {"says": "The answer is one.", "judge": "measured", "notebook": "demo", "given": {}}
+    other = {"says": "Another page.", "judge": "measured", "notebook": "other", "given": {}}
+    (root / "book/claims.yaml").write_text(
+        json.dumps({"claims": [{"id": "X", "rule": rule}, {"id": "Y", "rule": other}]})
+    )
+    assert cli.main(["--root", str(root), "run", "demo"]) == 0
+    [path] = (root / "runs/demo").glob("*/record.json")
+    assert json.loads(path.read_text())["rules"] == {"X": rule}
 
 
 # --- what is missing or spoilt

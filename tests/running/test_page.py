@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -389,25 +390,20 @@ def test_a_relative_output_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_rules_are_recorded_as_they_stood_at_the_start(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from companion.ledger import judge as claims
-
     flag, kept = root / "flag", root / "runs/.checkpoints/demo"
     write(root, "demo", RESUMED.format(flag=flag))
-    run = runs.load_page(root, "demo").run()
-    monkeypatch.setattr(claims, "rules_of", lambda _: {"X": "first"})
+    run = replace(runs.load_page(root, "demo").run(), rules={"X": "first"})
 
     def interrupted(*args: Any) -> Any:
         (kept / run.id / "half").touch()
-        monkeypatch.setattr(claims, "rules_of", lambda _: {"X": "second"})
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(runs, "_execute_recorded", interrupted)
         with pytest.raises(KeyboardInterrupt):
             runs.perform(run, root, root / "runs")
-    monkeypatch.setattr(claims, "rules_of", lambda _: {"X": "second"})
     flag.touch()
-    folder, _ = runs.perform(run, root, root / "runs")
+    folder, _ = runs.perform(replace(run, rules={"X": "second"}), root, root / "runs")
     record = runs.done(folder) or {}
     assert (record["resumed"], record["rules"]) == (True, {"X": "first"})
 

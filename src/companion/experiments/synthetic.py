@@ -18,7 +18,9 @@ from companion.theory.checks import whole_number
 from companion.theory.network import RNN, simulate, spectral_norm
 
 if TYPE_CHECKING:
-    from companion.training import Sequences, Student
+    import pandas as pd
+
+    from companion.training import Fit, Sequences, Student
 
 Array = np.ndarray
 
@@ -40,6 +42,7 @@ class Setting:
     snr_db : 10 log₁₀ of mean(y²) over the variance of the output noise.
     T : time steps of a sequence.
     train, test : numbers of sequences.
+    validation : number of further sequences, drawn after the others, which stay as they are.
 
     References
     ----------
@@ -62,12 +65,14 @@ class Setting:
     T: int = 1000
     train: int = 700
     test: int = 300
+    validation: int = 0
 
     def __post_init__(self) -> None:
         sizes = ("hidden_units", "inputs", "outputs", "bias_sequences", "T", "train", "test")
         for name in sizes:
             whole_number(name, getattr(self, name), 1)
         whole_number("bias_steps", self.bias_steps, 0)
+        whole_number("validation", self.validation, 0)
         if not 0 < self.on_fraction < 1:
             raise ValueError(f"on_fraction is {self.on_fraction}; it must be between 0 and 1.")
         if not 0 <= self.epsilon <= 1:
@@ -106,6 +111,8 @@ class Realisation:
     y_train: Float[Array, "S T p"] = field(repr=False)
     x_test: Float[Array, "R T m"] = field(repr=False)
     y_test: Float[Array, "R T p"] = field(repr=False)
+    x_validation: Float[Array, "V T m"] = field(repr=False)
+    y_validation: Float[Array, "V T p"] = field(repr=False)
 
 
 def draw_teacher(setting: Setting, rng: np.random.Generator) -> Teacher:
@@ -155,8 +162,12 @@ def draw(setting: Setting, seed: int) -> Realisation:
     y = teacher(x)
     noise_variance = np.mean(y**2) * 10 ** (-setting.snr_db / 10)
     y = (y + np.sqrt(noise_variance) * rng.standard_normal(y.shape)).astype(np.float32)
+    more = rng.standard_normal((setting.validation, setting.T, setting.inputs)).astype(np.float32)
+    noise = rng.standard_normal((*more.shape[:2], setting.outputs))
+    clean = teacher(more) if setting.validation else noise
+    held_out = (more, (clean + np.sqrt(noise_variance) * noise).astype(np.float32))
     k = setting.train
-    return Realisation(setting, teacher, x[:k], y[:k], x[k:], y[k:])
+    return Realisation(setting, teacher, x[:k], y[:k], x[k:], y[k:], *held_out)
 
 
 def r_squared(y: Float[Array, "*shape"], estimate: Float[Array, "*shape"]) -> float:
@@ -254,6 +265,33 @@ def experiment(
     drawn = [draw(setting, s) for s in seeds]
     train = Sequences.stack([(r.x_train, r.y_train) for r in drawn])
     return drawn, students, train, Sequences.stack([(r.x_test, r.y_test) for r in drawn])
+
+
+def outcomes(fit: Fit) -> pd.DataFrame:
+    """One row a student of a fit that was held against "test" and "validation", in float32.
+
+    Returns
+    -------
+    model, hidden_units, data : the student. diverged : the update that could not be made, or -1.
+    r2 : on test at the last update. r2_chosen : on test at the record where that on validation is
+    best, the first of equals, which is update ``chosen``. r2_best : the best on test itself.
+    """
+    import pandas as pd
+
+    least = np.finfo(np.float32).min  # an R² below it is as lost as one at it
+    test, validation = (np.maximum(fit.r2[name], least) for name in ("test", "validation"))
+    at = np.nan_to_num(validation, nan=-np.inf).argmax(1)
+    table: dict[str, Any] = {
+        "model": [s.model for s in fit.students],
+        "hidden_units": np.array([s.hidden_units for s in fit.students], dtype=np.int16),
+        "data": np.array([s.data for s in fit.students], dtype=np.int16),
+        "diverged": fit.diverged.astype(np.int32),
+        "chosen": fit.updates[at].astype(np.int32),
+        "r2": test[:, -1].astype(np.float32),
+        "r2_chosen": test[np.arange(len(at)), at].astype(np.float32),
+        "r2_best": np.fmax.reduce(test, axis=1).astype(np.float32),
+    }
+    return pd.DataFrame(table)
 
 
 class Difference(NamedTuple):

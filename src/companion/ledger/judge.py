@@ -1,7 +1,7 @@
 """The ledger: every claim of the poster, its number, ours, the rule, and the verdict.
 
 A rule is fixed by its words, its constants and the code that measures; the hash of these stands in
-the record of every run made for it (`rules_of`), so that a rule changed after a run shows as such.
+the record of every run made for it, so that a rule changed after a run shows as such.
 """
 
 from __future__ import annotations
@@ -88,11 +88,6 @@ class Row:
         rule: dict[str, Any] = {"rule": self.claim.rule.says, "rule_sha256": self.claim.rule.sha256}
         rule |= {"rule_status": self.rule_status, "records": self.records}
         return claim | rule | asdict(self.finding)
-
-
-def rules_of(notebook: str) -> dict[str, str]:
-    """Id -> hash of the rules that are decided on runs of this notebook: part of their record."""
-    return {c.id: c.rule.sha256 for c in CLAIMS if c.rule.notebook == notebook}
 
 
 def status(claim: Claim, records: Mapping[str, Mapping[str, Any]]) -> str:

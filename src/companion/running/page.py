@@ -109,11 +109,16 @@ class Page:
 
 @dataclass(frozen=True)
 class Run:
-    """A page with a value for every parameter: what an output folder is named after."""
+    """A page with a value for every parameter: what an output folder is named after.
+
+    ``rules`` go into the record word for word: what the run will be judged by, from whoever orders
+    it. They do not change the id.
+    """
 
     page: Page
     parameters: Mapping[str, Value]
     files: Mapping[str, str] = field(default_factory=dict)
+    rules: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -374,11 +379,9 @@ def produce(run: Run, root: Path, work: Path, checkpoints: Path | None = None) -
     """
     import papermill
 
-    from companion.ledger.judge import rules_of  # late: it reads tables and statistics
-
     results = work / "results"
     results.mkdir()
-    rules, resumed = rules_of(run.page.name), False  # as they stand before anything is computed
+    rules, resumed = dict(run.rules), False  # as they stand before anything is computed
     if checkpoints is not None:
         checkpoints.mkdir(parents=True, exist_ok=True)
         first = checkpoints / "rules.json"
