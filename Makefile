@@ -146,7 +146,7 @@ test: digits ## lint, types, pages against their sources, strict site, all tests
 pdf: env ## the book as one PDF (needs a Chromium: CHROMIUM=path)
 	@$(site)
 	@$(say) "pdf: join the pages, print them twice"
-	@$(BIN)/python book/_ext/pdf.py
+	@$(BIN)/python book/pdf.py
 
 test-browser: env ## the site and the PDF in headless Chromium (needs one: CHROMIUM=path)
 	@$(site)

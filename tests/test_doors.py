@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-import runpy
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
@@ -21,9 +19,9 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[1]
-DOORS: dict[str, Any] = runpy.run_path(str(ROOT / "book/_ext/doors.py"))
 URL = "https://github.com/owner/name"
-PAGES = sorted((ROOT / "notebooks").glob("*.ipynb"))
+BINDER = "https://mybinder.org/v2/gh/owner/name/main?urlpath=lab/tree/notebooks/page.ipynb"
+COLAB = "https://colab.research.google.com/github/owner/name/blob/main/notebooks/page.ipynb"
 
 
 def python() -> SpecifierSet:
@@ -63,30 +61,6 @@ def test_devcontainer_makes_the_same_environment() -> None:
     assert "BIN := .venv/bin" in makefile
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
-def test_colab_page_fetches_the_rest_and_is_the_page(page: Path) -> None:
-    given = json.loads(page.read_text(encoding="utf-8"))
-    made = DOORS["for_colab"](given, URL, "main")
-    nbformat.validate(nbformat.from_dict(made))  # type: ignore[no-untyped-call] # untyped upstream
-    first, *rest = made["cells"]
-    assert f"git clone --quiet --depth 1 --branch main {URL} companion" in first["source"]
-    assert [c["source"] for c in rest] == [c["source"] for c in given["cells"]]
-    assert not any(c.get("outputs") for c in rest)
-
-
-def test_doors_lead_to_files_of_the_repository() -> None:
-    found = DOORS["addresses"](URL, "main", "notebooks/theorem-1")
-    assert found["Binder"].endswith("owner/name/main?urlpath=lab/tree/notebooks/theorem-1.ipynb")
-    assert found["Colab"].endswith("owner/name/blob/main/.colab/theorem-1.ipynb")
-    assert DOORS["addresses"]("https://example.org/owner/name", "main", "notebooks/x") == {}
-
-
-def test_committed_colab_pages_are_those_of_the_address() -> None:
-    folder = ROOT / ".colab"
-    there = {p.name: p.read_text(encoding="utf-8") for p in folder.glob("*")}
-    assert there == DOORS["written"](ROOT), "`python book/_ext/doors.py`, and commit .colab/"
-
-
 @pytest.mark.parametrize("url", ["", URL])
 def test_buttons_are_there_with_the_address_and_only_then(tmp_path: Path, url: str) -> None:
     """The site's own configuration, over one notebook."""
@@ -113,6 +87,6 @@ def test_buttons_are_there_with_the_address_and_only_then(tmp_path: Path, url: s
             command, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=True
         )
     shown = (tmp_path / "book/_build/html/notebooks/page.html").read_text(encoding="utf-8")
-    for address in DOORS["addresses"](URL, "main", "notebooks/page").values():
+    for address in (BINDER, COLAB):
         assert (address in shown) == bool(url)
     assert ("fa-rocket" in shown) == bool(url)

@@ -45,7 +45,7 @@ def explained(figure: Tag) -> bool:
 def drawn_by(figure: Tag) -> bool:
     """Whether the code that drew a figure is beside it, or linked from it."""
     cell = figure.find_parent("div", class_="cell")
-    beside = cell is not None and cell.select_one("details.fold .cell_input pre") is not None
+    beside = cell is not None and cell.select_one(".cell_input pre") is not None
     return beside or figure.select_one("figcaption a.drawn-by[href]") is not None
 
 
@@ -54,8 +54,7 @@ def faults(body: Tag) -> list[str]:
     found = [
         f"{i} stands in no figure" for i in body.find_all("img") if not i.find_parent("figure")
     ]
-    # the ledger's tiles are links with names, and drawn by no page (browser/test_ledger.py)
-    figures = body.select("figure:not(.ledger-picture)")
+    figures = body.find_all("figure")
     for number, figure in enumerate(figures, start=1):
         name = figure.get("id") or f"figure {number}"
         found += [f"{name} has no caption"] * (not explained(figure))

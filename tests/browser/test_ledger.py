@@ -15,31 +15,18 @@ ROWS = json.loads(
 )
 
 
-def test_tiles_are_reached_by_keyboard_and_lead_to_rows(reader: Reader) -> None:
-    page, trouble = reader.page, reader.trouble
-    reader.open("book/claims.html")
-    tiles = page.locator(".ledger-picture .tiles a")
-    assert tiles.count() == len(ROWS)
-    tiles.nth(0).focus()
-    for row in ROWS:
-        focused = page.evaluate("document.activeElement.getAttribute('href')")
-        assert focused == f"#claim-{row['id']}"
-        page.keyboard.press("Tab")
-    tiles.nth(10).focus()
-    page.keyboard.press("Enter")
-    assert page.evaluate("location.hash") == f"#claim-{ROWS[10]['id']}"
-    assert page.locator(f"#claim-{ROWS[10]['id']}").is_visible()
-    assert not trouble, trouble
-
-
-def test_every_shape_has_its_name_and_no_two_look_alike(reader: Reader) -> None:
+def test_summary_is_reached_by_keyboard_and_leads_to_rows(reader: Reader) -> None:
     page = reader.page
     reader.open("book/claims.html")
-    legend = page.locator(".ledger-picture .legend svg")
-    drawn = {svg.get_attribute("aria-label"): svg.inner_html() for svg in legend.all()}
-    assert len(drawn) == legend.count() == len(set(drawn.values()))
-    used = page.locator(".ledger-picture .tiles svg").all()
-    assert {svg.get_attribute("aria-label") for svg in used} == set(drawn)
+    links = page.locator(".ledger-summary th a")
+    sections = dict.fromkeys(row["section"] for row in ROWS)
+    assert links.all_inner_texts() == list(sections)
+    first = next(row["id"] for row in ROWS if row["section"] == list(sections)[-1])
+    links.last.focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == f"#claim-{first}"
+    assert page.locator(f"#claim-{first}").is_visible()
+    assert not reader.trouble, reader.trouble
 
 
 def test_rules_are_printed(reader: Reader) -> None:

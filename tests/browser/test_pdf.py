@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def book() -> PdfReader:
-    subprocess.run([sys.executable, ROOT / "book/_ext/pdf.py"], check=True)
+    subprocess.run([sys.executable, ROOT / "book/pdf.py"], check=True)
     return PdfReader(ROOT / "book/_build/pdf/companion.pdf")
 
 

@@ -48,7 +48,7 @@ def test_search_finds_a_theorem(reader: Reader, words: str, page: str) -> None:
 
 def test_proofs_and_code_fold(reader: Reader) -> None:
     reader.open("notebooks/theorem-1.html")
-    for kind in ("details.proof-fold", "details.fold:not([open])"):
+    for kind in ("details.proof-fold", "details.above-input"):
         fold = reader.page.locator(kind).first.element_handle()
         assert fold is not None
         was = fold.evaluate("d => d.open")

@@ -1,6 +1,6 @@
 """The book as one PDF: the pages of the built site, in order, typeset for paper by Chromium.
 
-    python book/_ext/pdf.py            # writes book/_build/pdf/companion.pdf
+    python book/pdf.py            # writes book/_build/pdf/companion.pdf
 
 Nothing is fetched. The pages are joined into one document, whose links lead within it; it is
 printed twice, since the page numbers of the contents are known only after the first time.
@@ -24,7 +24,7 @@ from pypdf import PdfReader
 
 from companion.theory.files import whole
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 SITE = ROOT / "book/_build/html"
 TARGET = ROOT / "book/_build/pdf/companion.pdf"
 STYLES = (
@@ -38,7 +38,7 @@ STYLES = (
 # What is of no use on paper. Code that only draws is closed on the page, and left out.
 DROPPED = (
     "script:not([type='application/json']), .headerlink, .copybtn, noscript, "
-    "details.fold:not([open]), .drawn-by, details.fold > summary, details.hide > summary"
+    "details.above-input, .drawn-by, .hold, details.hide > summary"
 )
 # A formula or a title too wide for the page is set smaller (a title of two lines loses a space in
 # the PDF's outline); a drawing has to be there before it is printed.
@@ -77,8 +77,6 @@ def chapter(page: str, pages: set[str]) -> Tag:
         raise SystemExit(f"{page}.html has no article: `make book` builds it.")
     for tag in _tags(article, DROPPED):
         tag.decompose()
-    for tag in _tags(article, "details.fold"):
-        tag.unwrap()
     for tag in _tags(article, "details"):
         tag["open"] = ""
     for tag in _tags(article, "[id]"):
