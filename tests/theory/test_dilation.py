@@ -145,8 +145,8 @@ def test_rational_contraction_is_exact(seed: int, n: int, data: st.DataObject) -
 
 
 def test_rational_contraction_refuses() -> None:
-    for n, defect in ((0, None), (3, 4), (3, -1)):
-        with pytest.raises(ValueError, match="n is"):
+    for n, defect, message in ((0, None, "n is 0"), (3, 4, "defect is 4"), (3, -1, "defect is")):
+        with pytest.raises(ValueError, match=message):
             rational_contraction(n, np.random.default_rng(0), defect=defect)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -102,6 +103,31 @@ def test_lower_bounds():
     count, d = fewest_below_one(shift)
     assert count >= 1
     assert (np.linalg.svd(d[:, None] * shift / d, compute_uv=False) < 1).sum() == count
+
+
+def test_the_lower_bound_is_that_of_the_very_numbers():
+    """The sign of 1 − |det| of a rounded rotation is that of its rounding, in exact arithmetic."""
+    for seed in range(20):
+        Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((3, 3)))[0]
+        rows = [[Fraction(float(v)) for v in row] for row in Q]
+        (a, b, c), (d, e, f), (g, h, i) = rows
+        det = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+        assert states_needed(Q) == 3 + (abs(det) < 1)
+    assert states_needed(np.diag([1.0, 1 - 2**-53])) == 3
+    assert (
+        states_needed(
+            np.array([[Fraction(3, 5), Fraction(4, 5)], [Fraction(-4, 5), Fraction(3, 5)]])
+        )
+        == 2
+    )
+
+
+def test_a_size_from_rounding_alone_is_not_called_proved():
+    Q = np.linalg.qr(np.random.default_rng(1).standard_normal((3, 3)))[0] * (1 - 1e-15)
+    rnn = replace(teacher(0.5 * np.eye(3)), W=Q)
+    with pytest.raises(ValueError, match="horizon"):  # its states have no bound
+        smallest_unitary(rnn, 1.0)
+    assert not prove_unit_values(Q, np.ones(3), 3)
 
 
 def test_the_proof_refuses_what_is_not_there():

@@ -11,7 +11,8 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from companion.theory.network import Array, eps_of, spectral_norm
+from companion.theory.checks import whole_number
+from companion.theory.network import Array, eps_of, recurrent, spectral_norm
 
 
 class NotContractiveError(ValueError):
@@ -19,7 +20,7 @@ class NotContractiveError(ValueError):
 
 
 def norm_tolerance(W: Float[Array, "n n"]) -> float:
-    """4·n·eps: how far a computed singular value of W may stray from the true one.
+    """Allow 4·n·eps: how far a computed singular value of W may stray from the true one.
 
     Computed singular values of an orthogonal W reach 1 + 2e-15 at n = 16. A value within this of 1
     counts as 1; that changes ‖UᵀU − I‖ of a dilation U by at most 8·n·eps, inside `is_unitary`.
@@ -27,27 +28,26 @@ def norm_tolerance(W: Float[Array, "n n"]) -> float:
     return 4 * len(W) * eps_of(W)
 
 
-def _checked(W: Shaped[Array, "n n"]) -> Float[Array, "n n"]:
-    W = np.asarray(W)
+def scaled(W: Float[Array, "n n"], d: Float[Array, " n"]) -> Float[Array, "n n"]:
+    """Compute DWD⁻¹ for the diagonal matrix D of the entries of ``d``."""
+    return np.asarray(d[:, None] * W / d)
+
+
+def floating(W: Shaped[Array, "n n"]) -> Float[Array, "n n"]:
+    """Check a square matrix of floats; Fractions are refused with the way that takes them."""
+    W = recurrent(W)
     if W.dtype.kind == "O":
         raise TypeError(
             "W is exact (object dtype); singular values are irrational in general. "
             "rational_contraction(n, rng) draws an exact W together with its exact dilation."
         )
-    W = W.astype(np.float64) if W.dtype.kind in "iu" else W
-    if W.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"W has dtype {W.dtype}; allowed: float32, float64.")
-    if W.ndim != 2 or W.shape[0] != W.shape[1] or W.shape[0] == 0:
-        raise ValueError(f"W has shape {W.shape}; it must be square, (n, n), n ≥ 1.")
-    if not np.isfinite(W).all():
-        raise ValueError("W has entries that are not finite.")
     return W
 
 
 def _defect_svd(
     W: Float[Array, "n n"],
 ) -> tuple[Float[Array, "n r"], Float[Array, " r"], Float[Array, " r"], Float[Array, "r n"]]:
-    """(P_r, s_r, c_r, Q_rᵀ): the singular triples with s < 1, and c = √(1 − s²)."""
+    """Decompose: (P_r, s_r, c_r, Q_rᵀ), the singular triples with s < 1, and c = √(1 − s²)."""
     from scipy.linalg import svd  # in W's own dtype; NumPy's takes float32 through float64
 
     P, s, Qt = svd(W, check_finite=False)
@@ -66,22 +66,20 @@ def _defect_svd(
 
 
 def defect_rank(W: Float[Array, "n n"]) -> int:
-    """Rank r of I − WᵀW: the number of singular values of W below 1 − 4·n·eps.
+    """Count the singular values of W below 1 − 4·n·eps: r = rank(I − WᵀW).
 
-    Raises
-    ------
-    NotContractiveError : if ‖W‖₂ > 1 + 4·n·eps.
+    A norm above 1 + 4·n·eps raises `NotContractiveError`.
 
     Examples
     --------
     >>> defect_rank(np.diag([1.0, 0.5, 0.0]))
     2
     """
-    return int(_defect_svd(_checked(W))[1].size)
+    return int(_defect_svd(floating(W))[1].size)
 
 
 def orthogonal_dilation(W: Float[Array, "n n"]) -> Float[Array, "N N"]:
-    """Smallest orthogonal matrix with the contraction ``W`` as its leading block.
+    """Build the smallest orthogonal matrix with the contraction ``W`` as its leading block.
 
     With the singular value decomposition W = P diag(s) Qᵀ, its r singular values below 1, their
     vectors P_r, Q_r and C_r = diag √((1 − s)(1 + s)), S_r = diag s,
@@ -102,7 +100,6 @@ def orthogonal_dilation(W: Float[Array, "n n"]) -> Float[Array, "N N"]:
     ------
     NotContractiveError : if ‖W‖₂ > 1 + 4·n·eps; says the norm, and whether a scaling would help.
     TypeError : for exact (object) or other dtypes; see `rational_contraction`.
-    ValueError : for a W that is not square or not finite.
 
     References
     ----------
@@ -113,7 +110,7 @@ def orthogonal_dilation(W: Float[Array, "n n"]) -> Float[Array, "N N"]:
     >>> orthogonal_dilation(np.array([[0.6]])).round(12).tolist()
     [[0.6, -0.8], [-0.8, -0.6]]
     """
-    W = _checked(W)
+    W = floating(W)
     P, s, c, Qt = _defect_svd(W)
     n, r = W.shape[0], s.size
     U = np.zeros((n + r, n + r), dtype=W.dtype)
@@ -125,7 +122,7 @@ def orthogonal_dilation(W: Float[Array, "n n"]) -> Float[Array, "N N"]:
 
 
 def halmos_dilation(W: Float[Array, "n n"]) -> Float[Array, "2n 2n"]:
-    """The textbook dilation [[W, (I − WWᵀ)^½], [(I − WᵀW)^½, −Wᵀ]], of size 2n whatever r is.
+    """Build the textbook dilation [[W, (I − WWᵀ)^½], [(I − WᵀW)^½, −Wᵀ]], always of size 2n.
 
     The roots come from the singular values, P C Pᵀ and Q C Qᵀ: `scipy.linalg.sqrtm` of I − WᵀW
     loses half the digits as ‖W‖₂ → 1. Raises as `orthogonal_dilation`.
@@ -134,13 +131,13 @@ def halmos_dilation(W: Float[Array, "n n"]) -> Float[Array, "2n 2n"]:
     ----------
     Halmos (1950), "Normal dilations and extensions of operators".
     """
-    W = _checked(W)
+    W = floating(W)
     P, _, c, Qt = _defect_svd(W)
     return np.block([[W, (P * c) @ P.T], [(Qt.T * c) @ Qt, -W.T]])
 
 
 def minimal_scaling(W: Float[Array, "n n"], *, spread: float = 1e6) -> Float[Array, " n"]:
-    """Positive d with ‖DWD⁻¹‖₂ as small as a diagonal D = diag(d) makes it. **Ours.**
+    """Find positive d with ‖DWD⁻¹‖₂ as small as a diagonal D = diag(d) makes it. **Ours.**
 
     log ‖DWD⁻¹‖ is a convex function of log d. It has kinks where singular values meet, so the
     smooth, convex Schatten norms of rising order stand in for it, each from the last one's minimum.
@@ -163,84 +160,71 @@ def minimal_scaling(W: Float[Array, "n n"], *, spread: float = 1e6) -> Float[Arr
     """
     from scipy.optimize import minimize
 
-    W = _checked(W).astype(np.float64)
+    W = floating(W).astype(np.float64)
     if not 1 <= spread <= 1e300:
         raise ValueError(f"spread is {spread}; it must be in [1, 1e300].")
     W = W / (np.abs(W).max() or 1.0)  # the least norm scales with W, its d does not
-    if not W.any():
-        return np.ones(W.shape[0])
-    half = 0.5 * np.log(spread)
-
-    def log_schatten(log_d: Array, order: float) -> tuple[float, Array]:
-        e = np.exp(log_d)
-        P, s, Qt = np.linalg.svd(e[:, None] * W / e)
-        top = s[0]
-        weights = (s / top) ** order
-        total = weights.sum()
-        # ∂ log sᵢ / ∂ log dⱼ = P²ⱼᵢ − Q²ⱼᵢ
-        slope = (P**2 - Qt.T**2) @ (weights / total)
-        return float(np.log(top) + np.log(total) / order), slope
-
-    best, best_norm = np.zeros(W.shape[0]), spectral_norm(W)
-    log_d = best
-    for order in (2.0, 8.0, 32.0, 128.0, 512.0, 2048.0, 8192.0):
+    log_d = best = np.zeros(len(W))
+    least, box = spectral_norm(W), [(-0.5 * np.log(spread), 0.5 * np.log(spread))] * len(W)
+    for order in (2.0, 8.0, 32.0, 128.0, 512.0, 2048.0, 8192.0) if W.any() else ():
         log_d = minimize(
-            log_schatten,
-            log_d,
-            args=(order,),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=[(-half, half)] * W.shape[0],
+            _log_schatten, log_d, (W, order), jac=True, method="L-BFGS-B", bounds=box
         ).x
-        norm = spectral_norm(np.exp(log_d[:, None] - log_d) * W)
-        if norm < best_norm:
-            best, best_norm = log_d, norm
+        norm = spectral_norm(scaled(W, np.exp(log_d)))
+        if norm < least:
+            best, least = log_d, norm
     return np.asarray(np.exp(best - best.mean()))
 
 
+def _log_schatten(
+    log_d: Float[Array, " n"], W: Float[Array, "n n"], order: float
+) -> tuple[float, Float[Array, " n"]]:
+    """Compute the log of the Schatten norm of DWD⁻¹, and its slope."""
+    P, s, Qt = np.linalg.svd(scaled(W, np.exp(log_d)))
+    weights = (s / s[0]) ** order
+    # ∂ log sᵢ / ∂ log dⱼ = P²ⱼᵢ − Q²ⱼᵢ
+    slope = (P**2 - Qt.T**2) @ (weights / weights.sum())
+    return float(np.log(s[0]) + np.log(weights.sum()) / order), slope
+
+
 def contracting_scaling(W: Float[Array, "n n"]) -> Float[Array, " n"]:
-    """`minimal_scaling` with the least of some spreads that makes ‖DWD⁻¹‖₂ < 1; if none, the last.
+    """Apply `minimal_scaling` with the least of some spreads that makes ‖DWD⁻¹‖₂ < 1, or the last.
 
     A small spread keeps D well conditioned; a reducible W may need a large one, however small the
     spectral radius.
     """
     for spread in (1e6, 1e12, 1e24, 1e100, 1e300):
         d = minimal_scaling(W, spread=spread)
-        if spectral_norm(d[:, None] * np.asarray(W, dtype=np.float64) / d) < 1:
+        if spectral_norm(scaled(np.asarray(W, dtype=np.float64), d)) < 1:
             break
     return d
 
 
 def unit_norm_scaling(W: Float[Array, "n n"]) -> Float[Array, " n"]:
-    """Positive d with ‖DWD⁻¹‖₂ = 1, for a contraction W that is not diagonal. **Ours.**
+    """Find positive d with ‖DWD⁻¹‖₂ = 1, for a contraction W that is not diagonal. **Ours.**
 
     Along any axis of log d whose row or column holds an off-diagonal entry the norm is convex,
     below 1 at the start and unbounded, so it crosses 1; of all such crossings the one with the
-    least |log d| is taken. The defect rank of DWD⁻¹ is then at most n − 1.
-
-    Raises
-    ------
-    ValueError : if W is diagonal (every scaling leaves it as it is).
-    NotContractiveError : if ‖W‖₂ > 1.
+    least |log d| is taken. The defect rank of DWD⁻¹ is then at most n − 1. A diagonal W, which no
+    scaling changes, is refused, and so is a norm above 1.
     """
     from scipy.optimize import brentq
 
-    W = _checked(W).astype(np.float64)
-    if defect_rank(W) < W.shape[0]:
-        return np.ones(W.shape[0])
+    W = floating(W).astype(np.float64)
+    if defect_rank(W) < len(W):
+        return np.ones(len(W))
 
-    def excess(factor: float, i: int, power: int) -> float:
-        e = scaled(factor, i, power)
-        return spectral_norm(e[:, None] * W / e) - 1
-
-    def scaled(factor: float, i: int, power: int) -> Float[Array, " n"]:
-        e = np.ones(W.shape[0])
+    def stretched(factor: float, i: int, power: int) -> Float[Array, " n"]:
+        e = np.ones(len(W))
         e[i] = factor**power
         return e
 
+    def excess(factor: float, i: int, power: int) -> float:
+        return spectral_norm(scaled(W, stretched(factor, i, power))) - 1
+
     off = np.abs(W - np.diag(np.diag(W)))
     crossings = []
-    for i in range(W.shape[0]):
+    for i in range(len(W)):
         for power, reach in ((1, off[i].max()), (-1, off[:, i].max())):
             if reach > 1e-300:  # at the factor 1/reach one entry alone has modulus 1
                 # The factor, not its logarithm, whose rounding grows with it and reaches the norm.
@@ -252,43 +236,41 @@ def unit_norm_scaling(W: Float[Array, "n n"]) -> Float[Array, " n"]:
         raise ValueError(
             "W is diagonal (to 1e-300): no diagonal scaling changes it, and 2n − 1 is out of reach."
         )
-    return scaled(*min(crossings))
+    return stretched(*min(crossings))
 
 
-def scaling_advice(W: Float[Array, "n n"]) -> str:
-    """One sentence: whether a diagonal scaling makes ‖DWD⁻¹‖₂ < 1."""
+def scaling_advice(W: Float[Array, "n n"], way: str = "minimal_scaling(W) finds it") -> str:
+    """Say whether a diagonal scaling makes ‖DWD⁻¹‖₂ < 1, and by which ``way`` to apply it."""
     radius = float(np.abs(np.linalg.eigvals(W)).max())
     if radius >= 1:
         return f"Its spectral radius is {radius:.4g} ≥ 1, so no diagonal scaling helps."
-    d = contracting_scaling(W)
-    least = spectral_norm(d[:, None] * W.astype(np.float64) / d)
+    least = spectral_norm(scaled(W.astype(np.float64), contracting_scaling(W)))
     if least < 1:
-        return f"A diagonal scaling brings it down to {least:.4g}: see balance(rnn)."
-    return f"The best diagonal scaling found leaves {least:.4g}."
+        return f"A diagonal scaling brings it down to {least:.4g}: {way}."
+    return (
+        f"The best diagonal scaling found leaves {least:.4g}; the spectral radius is {radius:.4g}."
+    )
 
 
 # Pairs (s, √(1 − s²)) over one denominator, so that products of W stay short fractions.
 _HYPOTENUSE = 65
-_LEGS = (16, 25, 33, 39, 52, 56, 60, 63)
+_LEGS = {a: b for a in range(65) for b in range(65) if a * a + b * b == 65**2 and a * b}
 
 
 def _rational_orthogonal(n: int, rng: np.random.Generator) -> Shaped[Array, "n n"]:
-    """A signed permutation times a reflection I − 2vvᵀ/vᵀv, v in {−1, 0, 1}ⁿ, in Fractions."""
+    """Draw a signed permutation times a reflection I − 2vvᵀ/vᵀv, v in {−1, 0, 1}ⁿ, in Fractions."""
     v = rng.integers(-1, 2, n)
     v[rng.integers(n)] = 1
-    length = int(v @ v)
-    H = [
-        [Fraction(int(i == j)) - Fraction(2 * int(v[i] * v[j]), length) for j in range(n)]
-        for i in range(n)
-    ]
+    column = np.array([Fraction(int(a)) for a in v], dtype=object)
+    H = np.eye(n, dtype=int) - np.outer(column, column) * Fraction(2, int(v @ v))
     signs = 2 * rng.integers(0, 2, n) - 1
-    return np.array(H, dtype=object)[rng.permutation(n)] * signs
+    return np.asarray(H[rng.permutation(n)] * signs)
 
 
 def rational_contraction(
     n: int, rng: np.random.Generator, *, defect: int | None = None
 ) -> tuple[Shaped[Array, "n n"], Shaped[Array, "N N"]]:
-    """An exact contraction W = P diag(s) Qᵀ and its exact orthogonal dilation U.
+    """Draw an exact contraction W = P diag(s) Qᵀ and its exact orthogonal dilation U.
 
     P and Q are rational orthogonal; each s below 1 has a rational √(1 − s²), from a Pythagorean
     triple with hypotenuse 65. Denominators are kept small: exact trajectories lengthen by
@@ -312,15 +294,12 @@ def rational_contraction(
     (True, True)
     """
     r = n if defect is None else defect
-    if n < 1 or not 0 <= r <= n:
-        raise ValueError(f"n is {n} and defect is {r}; they must satisfy n ≥ 1, 0 ≤ defect ≤ n.")
+    if whole_number("n", n, least=1) < whole_number("defect", r, least=0):
+        raise ValueError(f"defect is {r}; it must be at most n = {n}.")
     P, Q = _rational_orthogonal(n, rng), _rational_orthogonal(n, rng)
-    leg = rng.choice(_LEGS, size=r, replace=r > len(_LEGS))
-    s = np.array(
-        [Fraction(int(a), _HYPOTENUSE) for a in leg] + [Fraction(1)] * (n - r), dtype=object
-    )
-    other = {a: b for a in _LEGS for b in _LEGS if a * a + b * b == _HYPOTENUSE**2}
-    c = np.array([Fraction(other[int(a)], _HYPOTENUSE) for a in leg], dtype=object)
+    leg = [int(a) for a in rng.choice(list(_LEGS), size=r, replace=r > len(_LEGS))]
+    s = np.array([Fraction(a, _HYPOTENUSE) for a in leg] + [Fraction(1)] * (n - r), dtype=object)
+    c = np.array([Fraction(_LEGS[a], _HYPOTENUSE) for a in leg], dtype=object)
     W = (P * s) @ Q.T
     top = np.concatenate([W, P[:, :r] * c], axis=1)
     bottom = np.concatenate([(Q[:, :r] * c).T, np.diag(-s[:r])], axis=1)

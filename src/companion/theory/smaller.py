@@ -10,7 +10,7 @@ scalings exist, and whether d₀ is attained on bounded inputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Complex, Float
@@ -19,21 +19,27 @@ from companion.theory.dilation import (
     defect_rank,
     minimal_scaling,
     norm_tolerance,
+    scaled,
     unit_norm_scaling,
 )
-from companion.theory.exact import rational
-from companion.theory.network import RNN, is_unitary, spectral_norm
+from companion.theory.exact import rational, rational_matrix
+from companion.theory.network import (
+    RNN,
+    Array,
+    enlarged,
+    is_unitary,
+    positive_definite,
+    recurrent,
+    spectral_norm,
+)
 from companion.theory.theorem1 import rescaled, state_bound, unitary_equivalent
 
-if TYPE_CHECKING:
-    from flint import arb, arb_mat
-
-Array = np.ndarray
+Verdict = Literal["found", "impossible", "unknown"]
 
 
 @dataclass(frozen=True, eq=False)
 class Smallest:
-    """The smallest equal unitary network found, and how well that is known.
+    """Hold the smallest equal unitary network found, and how well that is known.
 
     Attributes
     ----------
@@ -41,9 +47,12 @@ class Smallest:
     scale : d, float64, shape (n,): its dilation is that of DWD⁻¹, D = diag(d).
     unit_values : q, how many singular values of DWD⁻¹ are 1; ``unitary`` has 2n − q states.
     residual : largest |σᵢ² − 1| of those q, in float64.
-    proved : whether interval Newton proves that some D within 1e-9 of ``scale``, relatively, has
-        exactly q singular values 1 and the others below. Always so for q ≤ 1.
-    lower_bound : a number of states needed for equality on all of ℝⁿ (F = C = I); proved.
+    proved : whether some D within 1e-9 of ``scale``, relatively, is proved to have exactly q
+        singular values 1 and the others below: by the intermediate value for q = 1, where a scaling
+        brings a value to 1, by interval Newton beyond.
+    lower_bound : states needed for equality on all of ℝⁿ (F = C = I), `states_needed`(W); proved
+        for the very numbers in W. (W rounded from an orthogonal one may need one state more than
+        ``unitary`` has, which then is equal to rounding only.)
     """
 
     unitary: RNN
@@ -57,7 +66,7 @@ class Smallest:
 def smallest_unitary(
     rnn: RNN, input_bound: float, *, starts: int = 20, seed: int = 0, most: int | None = None
 ) -> Smallest:
-    """The smallest equal unitary network that diagonal scalings yield. **Ours.**
+    """Search the smallest equal unitary network that diagonal scalings yield. **Ours.**
 
     q singular values of DWD⁻¹ at 1 are q(q + 1)/2 equations for n − 1 free scales, so q is tried
     from the largest that this count allows; a miss proves nothing. From random starts, least
@@ -85,50 +94,56 @@ def smallest_unitary(
     >>> found.unitary.n, found.lower_bound
     (3, 3)
     """
-    W, n = rnn.W.astype(np.float64), rnn.n
+    given, n = rnn.W.astype(np.float64), rnn.n
     base = np.ones(n)
-    if spectral_norm(W) > 1 + norm_tolerance(W):
-        base = minimal_scaling(W)
-        W = base[:, None] * W / base
-    rank = defect_rank(W)  # refuses what no scaling makes contractive
-    d, q, proved = np.ones(n), n - rank, True
+    if spectral_norm(given) > 1 + norm_tolerance(given):
+        base = minimal_scaling(given)
+    W = scaled(given, base)
+    d, q = base, n - defect_rank(W)  # refuses what no scaling makes contractive
+    proved = q == 0 or prove_unit_values(given, d, q)
     allowed = int((np.sqrt(8 * (n - 1) + 1) - 1) / 2)
     rng = np.random.default_rng(seed)
     for wanted in range(allowed if most is None else most, max(q, 1), -1):
         found = unit_singular_values(W, wanted, rng=rng, starts=starts)
         if found is not None:
-            d, q, proved = found, wanted, prove_unit_values(W, found, wanted)
+            d, q = base * found, wanted
+            proved = prove_unit_values(given, d, wanted)
             break
     if q == 0 and (np.diag(np.diag(W)) != W).any():
-        d, q = unit_norm_scaling(W), 1
-    scaled = d[:, None] * W / d
-    values = np.linalg.svd(scaled, compute_uv=False)[:q]
+        d, q = base * unit_norm_scaling(W), 1
+    values = np.linalg.svd(scaled(given, d), compute_uv=False)[:q]
     residual = float(np.abs(values**2 - 1).max(initial=0))
-    unitary = unitary_equivalent(rescaled(rnn, base), input_bound, scale=d)
-    return Smallest(unitary, base * d, q, residual, proved, states_needed(rnn.W))
+    unitary = unitary_equivalent(rescaled(rnn, base), input_bound, scale=d / base)
+    return Smallest(unitary, d, q, residual, proved, states_needed(given))
 
 
 def states_needed(W: Float[Array, "n n"]) -> int:
-    """States that an equal unitary network needs, for inputs in all of ℝⁿ. Proved; **ours.**
+    """Count states that an equal unitary network needs, for inputs in all of ℝⁿ. **Ours.**
 
     The theorem: N ≥ n + min_D #{σᵢ(DWD⁻¹) < 1} for the teacher ReLU(Wh + x). Scalings keep the
     determinant of every block of a block diagonal W, so each block with |det| < 1 counts at least
-    one: n + 1 for an irreducible contraction, 2n for a diagonal one.
+    one: n + 1 for an irreducible contraction, 2n for a diagonal one. The determinants are computed
+    exactly, so the count is proved for the very numbers in W; of matrices that are orthogonal but
+    for their rounding some have |det| < 1 and need n + 1.
     `fewest_below_one` searches for the minimum itself.
+
+    Examples
+    --------
+    >>> states_needed(np.array([[0.5, 0.2], [0.1, 0.4]])), states_needed(np.diag([0.5, 0.4]))
+    (3, 4)
     """
     from scipy.sparse.csgraph import connected_components
 
-    W = np.asarray(W, dtype=np.float64)
+    W = recurrent(W)
     count, label = connected_components(W != 0, connection="weak")
     blocks = [W[np.ix_(label == i, label == i)] for i in range(count)]
-    log_dets = [float(np.linalg.slogdet(block)[1]) for block in blocks]
-    return len(W) + sum(v < -norm_tolerance(W) for v in log_dets)
+    return len(W) + sum(abs(rational_matrix(block).det()) < 1 for block in blocks)
 
 
 def fewest_below_one(
     W: Float[Array, "n n"], *, starts: int = 2000, seed: int = 0
 ) -> tuple[int, Float[Array, " n"]]:
-    """The least #{σᵢ(DWD⁻¹) < 1} found over random D ≻ 0, of any norm, and that D. **Ours.**
+    """Search D ≻ 0, of any norm, for the least #{σᵢ(DWD⁻¹) < 1}; give it and that D. **Ours.**
 
     An upper estimate of the minimum in the lower bound; where it equals `states_needed`(W) − n the
     minimum is known.
@@ -137,7 +152,7 @@ def fewest_below_one(
     best, best_d = int((np.linalg.svd(W, compute_uv=False) < 1).sum()), np.ones(n)
     for width in rng.uniform(0.0, 8.0, starts):
         d = np.exp(width * rng.standard_normal(n))
-        below = int((np.linalg.svd(d[:, None] * W / d, compute_uv=False) < 1).sum())
+        below = int((np.linalg.svd(scaled(W, d), compute_uv=False) < 1).sum())
         if below < best:
             best, best_d = below, d
     return best, best_d
@@ -146,18 +161,16 @@ def fewest_below_one(
 def unit_singular_values(
     W: Float[Array, "n n"], q: int, *, rng: np.random.Generator, starts: int = 20
 ) -> Float[Array, " n"] | None:
-    """Scales d that bring the q largest singular values of DWD⁻¹ to 1; None if none were found."""
+    """Search scales d that bring the q largest singular values of DWD⁻¹ to 1; None if not found."""
     from scipy.optimize import least_squares
 
     n = len(W)
 
     def excess(log_d: Array) -> Array:
-        e = np.exp(log_d)
-        return np.asarray(np.linalg.svd(e[:, None] * W / e, compute_uv=False)[:q] - 1)
+        return np.asarray(np.linalg.svd(scaled(W, np.exp(log_d)), compute_uv=False)[:q] - 1)
 
     def slope(log_d: Array) -> Array:
-        e = np.exp(log_d)
-        P, s, Qt = np.linalg.svd(e[:, None] * W / e)
+        P, s, Qt = np.linalg.svd(scaled(W, np.exp(log_d)))
         return np.asarray((s * (P**2 - Qt.T**2)).T[:q])
 
     for _ in range(starts):
@@ -172,45 +185,44 @@ def unit_singular_values(
 
 
 def _schur(G_minus_I: Any, T: Any, q: int, solve: Any) -> tuple[Any, Any]:
-    """Schur complement of the trailing block of TᵀAT, and Z with complement = ZᵀAZ."""
+    """Compute the Schur complement of the trailing block of TᵀAT, and Z with complement = ZᵀAZ."""
     top, rest = T[:, :q], T[:, q:]
     Z = top - rest @ solve(rest.T @ G_minus_I @ rest, rest.T @ G_minus_I @ top)
     return Z.T @ G_minus_I @ Z, Z
 
 
 def _newton(W: Array, d: Array, q: int) -> Array | None:
-    """Newton's method for DWD⁻¹ᵀDWD⁻¹ − I of corank q; None unless it converges to norm 1."""
+    """Solve for DWD⁻¹ᵀDWD⁻¹ − I of corank q by Newton's method; None unless it reaches norm 1."""
     upper = np.triu_indices(q)
     for _ in range(30):
-        scaled = d[:, None] * W / d
-        G = scaled.T @ scaled
-        T = np.linalg.svd(scaled)[2].T
+        S = scaled(W, d)
+        G, T = S.T @ S, np.linalg.svd(S)[2].T
         try:
-            S, Z = _schur(G - np.eye(len(W)), T, q, np.linalg.solve)
+            excess, Z = _schur(G - np.eye(len(W)), T, q, np.linalg.solve)
         except np.linalg.LinAlgError:  # a further singular value is 1 to the last bit
             return None
-        if not np.isfinite(S).all() or np.ptp(np.log(d)) > 14:
+        if not np.isfinite(excess).all() or np.ptp(np.log(d)) > 14:
             return None
-        J = _schur_slopes(scaled, G, Z)[:, *upper].T
-        step = np.linalg.lstsq(J, -S[upper], rcond=1e-10)[0]
+        J = _schur_slopes(S, G, Z)[:, *upper].T
+        step = np.linalg.lstsq(J, -excess[upper], rcond=1e-10)[0]
         d = d * np.exp(np.clip(step, -0.5, 0.5))
         if np.abs(step).max() < 1e-15:
             break
-    values = np.linalg.svd(d[:, None] * W / d, compute_uv=False)
+    values = np.linalg.svd(scaled(W, d), compute_uv=False)
     tolerance = norm_tolerance(W)
     fits = np.abs(values[:q] - 1).max() <= tolerance and values[q:].max(initial=0) < 1 - tolerance
     return d if fits else None
 
 
-def _schur_slopes(scaled: Array, G: Array, Z: Array) -> Array:
-    """∂(ZᵀAZ)/∂ log dᵢ = Zᵀ(2 W̃ᵀEᵢW̃ − EᵢG − GEᵢ)Z for every i; Z needs no derivative."""
-    WZ, GZ = scaled @ Z, G @ Z
+def _schur_slopes(S: Array, G: Array, Z: Array) -> Array:
+    """Compute ∂(ZᵀAZ)/∂ log dᵢ = Zᵀ(2 SᵀEᵢS − EᵢG − GEᵢ)Z for every i; Z needs no derivative."""
+    SZ, GZ = S @ Z, G @ Z
     cross = Z[:, :, None] * GZ[:, None, :]
-    return np.asarray(2 * WZ[:, :, None] * WZ[:, None, :] - cross - cross.transpose(0, 2, 1))
+    return np.asarray(2 * SZ[:, :, None] * SZ[:, None, :] - cross - cross.transpose(0, 2, 1))
 
 
 def prove_unit_values(W: Float[Array, "n n"], d: Float[Array, " n"], q: int) -> bool:
-    """Whether interval Newton proves a D near ``d`` with exactly q singular values 1, others below.
+    """Try to prove that a D near ``d`` has exactly q singular values 1, the others below.
 
     With A = W̃ᵀW̃ − I and an invertible T, the complement of the trailing block of TᵀAT vanishes
     exactly where A has corank q, provided that block is negative definite; then ‖W̃‖ = 1. The
@@ -220,76 +232,68 @@ def prove_unit_values(W: Float[Array, "n n"], d: Float[Array, " n"], q: int) -> 
     from flint import arb, arb_mat, ctx
     from scipy.linalg import qr
 
-    n, upper = len(W), np.triu_indices(q)
-    scaled = d[:, None] * W / d
-    T = np.linalg.svd(scaled)[2].T
-    G = scaled.T @ scaled
-    Z = _schur(G - np.eye(n), T, q, np.linalg.solve)[1]
-    J = _schur_slopes(scaled, G, Z)[:, *upper].T
-    if len(upper[0]) > n - 1:
+    upper = np.triu_indices(q)
+    if len(upper[0]) > len(W) - 1:
         return False
+    S = scaled(W, d)
+    T, G = np.linalg.svd(S)[2].T, S.T @ S
+    try:
+        Z = _schur(G - np.eye(len(W)), T, q, np.linalg.solve)[1]
+    except np.linalg.LinAlgError:  # more than q singular values are 1 to the last bit
+        return False
+    J = _schur_slopes(S, G, Z)[:, *upper].T
     free = qr(J, pivoting=True)[2][: len(upper[0])].tolist()
 
-    def balls(a: Array) -> arb_mat:
-        return arb_mat(len(a), a.shape[1], [arb(rational(v)) for v in a.ravel().tolist()])
-
-    def complement(x: list[arb]) -> tuple[list[arb], arb_mat, arb_mat]:
-        e = [arb(rational(v)) for v in d.tolist()]
-        for i, v in zip(free, x, strict=True):
-            e[i] = e[i] * v.exp()
-        S = arb_mat([[e[i] * v / e[j] for j, v in enumerate(row)] for i, row in enumerate(w)])
-        A = S.transpose() * S - eye
-        lower_block = rest.transpose() * A * rest
-        Z = top - rest * lower_block.solve(rest.transpose() * A * top)
-        C = Z.transpose() * A * Z
-        WZ, GZ, z = (S * Z).tolist(), ((A + eye) * Z).tolist(), Z.tolist()
-        slopes = arb_mat(
-            [
-                [2 * WZ[i][a] * WZ[i][b] - z[i][a] * GZ[i][b] - GZ[i][a] * z[i][b] for i in free]
-                for a, b in zip(*upper, strict=True)
-            ]
-        )
-        return [C[int(a), int(b)] for a, b in zip(*upper, strict=True)], slopes, lower_block
+    def step(over: list[Any], at: list[Any]) -> tuple[list[Any], Any]:
+        value, slopes, trailing = _complement(W, d, T, free, over)
+        if over is not at:
+            value = _complement(W, d, T, free, at)[0]
+        move = slopes.solve(arb_mat(len(free), 1, value)).entries()
+        return [u - v for u, v in zip(at, move, strict=True)], trailing
 
     with ctx.workprec(400):
-        w, eye = balls(W).tolist(), balls(np.eye(n))
-        top, rest = balls(T[:, :q]), balls(T[:, q:])
         try:
             x = [arb(0)] * len(free)
             for _ in range(6):  # to the full precision, then once over a box
-                value, slopes, _ = complement(x)
-                step = slopes.solve(arb_mat(len(free), 1, value)).entries()
-                x = [(u - v).mid() for u, v in zip(x, step, strict=True)]
-            value = complement(x)[0]
+                x = [v.mid() for v in step(x, x)[0]]
             box = [u + arb(0, 2.0**-120) for u in x]
-            _, slopes, lower_block = complement(box)
-            step = slopes.solve(arb_mat(len(free), 1, value)).entries()
+            image, trailing = step(box, x)
         except ZeroDivisionError:
             return False
-        image = [u - v for u, v in zip(x, step, strict=True)]
         inside = all(b.contains_interior(v) for b, v in zip(box, image, strict=True))
         near = all(abs(v) < 1e-9 for v in box)
-        return inside and near and _negative_definite(lower_block)
+        return inside and near and positive_definite((-trailing).tolist())
 
 
-def _negative_definite(A: arb_mat) -> bool:
-    rows = A.tolist()
-    for k, pivot in enumerate(rows):
-        if not pivot[k] < 0:
-            return False
-        for row in rows[k + 1 :]:
-            factor = row[k] / pivot[k]
-            row[k:] = [v - factor * p for v, p in zip(row[k:], pivot[k:], strict=True)]
-    return True
+def _complement(
+    W: Array, d: Array, T: Array, free: list[int], x: list[Any]
+) -> tuple[list[Any], Any, Any]:
+    """Enclose the complement at log dᵢ + xᵢ, i ``free``: its entries, their slopes, the block."""
+    from flint import arb, arb_mat
 
-
-Verdict = Literal["found", "impossible", "unknown"]
+    n, q = len(W), int((np.sqrt(8 * len(free) + 1) - 1) / 2)
+    e = [arb(rational(v)) for v in d.tolist()]
+    for i, v in zip(free, x, strict=True):
+        e[i] = e[i] * v.exp()
+    w, t = arb_mat(rational_matrix(W)).tolist(), rational_matrix(T).tolist()
+    S = arb_mat([[e[i] * v / e[j] for j, v in enumerate(row)] for i, row in enumerate(w)])
+    top, rest = (arb_mat([[arb(v) for v in row[part]] for row in t])
+                 for part in (slice(q), slice(q, n)))  # fmt: skip
+    A = S.transpose() * S - arb_mat(n, n, 1)
+    trailing = rest.transpose() * A * rest
+    Z = top - rest * trailing.solve(rest.transpose() * A * top)
+    C = Z.transpose() * A * Z
+    SZ, GZ, z = (S * Z).tolist(), ((A + arb_mat(n, n, 1)) * Z).tolist(), Z.tolist()
+    pairs = [(a, b) for a in range(q) for b in range(a, q)]
+    slopes = [[2 * SZ[i][a] * SZ[i][b] - z[i][a] * GZ[i][b] - GZ[i][a] * z[i][b] for i in free]
+              for a, b in pairs]  # fmt: skip
+    return [C[a, b] for a, b in pairs], arb_mat(slopes), trailing
 
 
 def nonnegative_factor(
     W: Float[Array, "n n"], *, starts: int = 5, seed: int = 0
 ) -> tuple[Verdict, Float[Array, "k n"] | None]:
-    """K ≥ 0 with KᵀK = I − WᵀW: then M = 0 will do, and no bound on the inputs is needed. **Ours.**
+    """Search K ≥ 0 with KᵀK = I − WᵀW: then M = 0 will do for inputs of any size. **Ours.**
 
     Impossible if I − WᵀW has a negative entry. Closed form for a diagonally dominant one (diagonal
     among them); otherwise searched for by least squares with n, 2n and n(n + 1)/2 rows. Deciding
@@ -336,7 +340,7 @@ def nonnegative_factor(
 
 
 def unbounded_unitary(rnn: RNN, *, seed: int = 0) -> tuple[Verdict, RNN | None]:
-    """An equal unitary network for every input, where a factor K ≥ 0 is found. **Ours.**
+    """Build a unitary network that is equal for every input, from a factor K ≥ 0. **Ours.**
 
     [W; −K] has orthonormal columns; completed to an orthogonal matrix, with M = 0, its new states
     stay 0 since −Kh ≤ 0. The size is n + rows of K. Needs Kh₋₁ ≥ 0 ("unknown" otherwise).
@@ -344,24 +348,17 @@ def unbounded_unitary(rnn: RNN, *, seed: int = 0) -> tuple[Verdict, RNN | None]:
     verdict, K = nonnegative_factor(rnn.W.astype(np.float64), seed=seed)
     if K is None:
         return verdict, None
-    if (K @ rnn.h_init < 0).any():
-        return "unknown", None
-    n, k = rnn.n, len(K)
     columns = np.concatenate([rnn.W.astype(np.float64), -K])
-    complete = np.linalg.svd(columns, full_matrices=True)[0][:, n:]
+    complete = np.linalg.svd(columns, full_matrices=True)[0][:, rnn.n :]
     U = np.concatenate([columns, complete], axis=1).astype(rnn.dtype)
-    if not is_unitary(U):
+    if (K @ rnn.h_init < 0).any() or not is_unitary(U):
         return "unknown", None
-
-    def grow(a: Array) -> Array:
-        return np.concatenate([a, np.zeros((k, *a.shape[1:]), dtype=rnn.dtype)])
-
-    return verdict, RNN(U, grow(rnn.F), grow(rnn.b), grow(rnn.C.T).T, grow(rnn.h_init), "relu")
+    return verdict, enlarged(rnn, U, np.pad(rnn.b, (0, len(K))))
 
 
 @dataclass(frozen=True, eq=False)
 class ComplexRNN:
-    """A network with complex states and the split ReLU, on real and imaginary parts; U unitary."""
+    """Hold a network with complex states, a unitary U and ReLU on real and imaginary parts."""
 
     U: Complex[Array, "n n"]
     F: Float[Array, "n m"]
@@ -370,7 +367,7 @@ class ComplexRNN:
     h_init: Float[Array, " n"]
 
     def simulate(self, x: Float[Array, "T m"]) -> Complex[Array, "T p"]:
-        """y⁽ᵏ⁾ = C s⁽ᵏ⁾, complex; the imaginary parts are 0 where the construction holds."""
+        """Run it: y⁽ᵏ⁾ = C s⁽ᵏ⁾, with imaginary parts 0 where the construction holds."""
         s, outputs = self.h_init.astype(complex), []
         for row in np.asarray(x, dtype=np.float64):
             z = self.U @ s + self.F @ row + self.b
@@ -380,10 +377,10 @@ class ComplexRNN:
 
 
 def complex_unitary(rnn: RNN, input_bound: float, *, horizon: int | None = None) -> ComplexRNN:
-    """N complex states suffice: U = P(S + i√(1 − S²))Qᵀ has real part W. **Ours.**
+    """Build an equal network of n complex states, U = P(S + i√(1 − S²))Qᵀ. **Ours.**
 
-    The bias b − iM keeps the imaginary parts at 0, M bounding (Im U)h as in theorem 1. So theorem 2
-    is about real orthogonal matrices.
+    U is unitary and has real part W. The bias b − iM keeps the imaginary parts at 0, M bounding
+    (Im U)h as in theorem 1. So theorem 2 is about real orthogonal matrices.
     """
     bound = state_bound(rnn, input_bound, horizon=horizon)
     P, s, Qt = np.linalg.svd(rnn.W.astype(np.float64))

@@ -125,7 +125,9 @@ def to_unitary(
         try:
             layers.append(unitary_equivalent(layer, X, horizon=horizon, initial_bound=start))
         except NotContractiveError as error:
-            advice = str(error).replace("see balance(rnn)", "give to_unitary rescale=True")
+            advice = str(error).replace(
+                "minimal_scaling(W) finds it", "give to_unitary rescale=True"
+            )
             raise NotContractiveError(f"layer {index}: {advice}") from None
         except (TypeError, ValueError) as error:
             raise type(error)(f"layer {index}: {error}") from None
