@@ -1,108 +1,36 @@
 """Executable companion to "Input-Output Equivalence of Unitary and Contractive RNNs".
 
-Importing it costs NumPy; exact arithmetic, torch and the rest load where they are used.
+A public name is imported from its module when it is first used: the import of the package is
+instant, and loads neither torch nor anything else that nobody asked for.
 """
 
-from companion.theory.certificate import (
-    Certificate,
-    CertificateError,
-    certify_equivalence,
-    certify_witness,
-    recheck,
-)
-from companion.theory.dilation import (
-    NotContractiveError,
-    defect_rank,
-    halmos_dilation,
-    minimal_scaling,
-    orthogonal_dilation,
-    rational_contraction,
-    unit_norm_scaling,
-)
-from companion.theory.files import load_rnn, save_rnn
-from companion.theory.network import (
-    RNN,
-    is_contractive,
-    is_unitary,
-    orthogonality_error,
-    random_rnn,
-    similarity,
-    simulate,
-    spectral_norm,
-)
-from companion.theory.smaller import (
-    complex_unitary,
-    smallest_unitary,
-    states_needed,
-    unbounded_unitary,
-)
-from companion.theory.theorem1 import (
-    Comparison,
-    StateBound,
-    balance,
-    compare,
-    state_bound,
-    unitary_equivalent,
-)
-from companion.theory.theorem2 import (
-    NoClaimError,
-    Witness,
-    find_witness,
-    memoryless_teacher,
-    near_miss,
-)
-from companion.theory.theorem3 import (
-    approximate_unitary,
-    delay_chain,
-    derivative_spans,
-    find_sigmoid_witness,
-    linearise,
-)
-from companion.theory.torch import convert_file, to_unitary
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "RNN",
-    "Certificate",
-    "CertificateError",
-    "Comparison",
-    "NoClaimError",
-    "NotContractiveError",
-    "StateBound",
-    "Witness",
-    "approximate_unitary",
-    "balance",
-    "certify_equivalence",
-    "certify_witness",
-    "compare",
-    "complex_unitary",
-    "convert_file",
-    "defect_rank",
-    "delay_chain",
-    "derivative_spans",
-    "find_sigmoid_witness",
-    "find_witness",
-    "halmos_dilation",
-    "is_contractive",
-    "is_unitary",
-    "linearise",
-    "load_rnn",
-    "memoryless_teacher",
-    "minimal_scaling",
-    "near_miss",
-    "orthogonal_dilation",
-    "orthogonality_error",
-    "random_rnn",
-    "rational_contraction",
-    "recheck",
-    "save_rnn",
-    "similarity",
-    "simulate",
-    "smallest_unitary",
+_HOMES = {  # as in __init__.pyi, which type checkers and editors read
+    "certificate": "Certificate CertificateError certify_equivalence certify_witness recheck",
+    "dilation": "NotContractiveError defect_rank halmos_dilation minimal_scaling "
+    "orthogonal_dilation rational_contraction unit_norm_scaling",
+    "files": "load_rnn save_rnn",
+    "network": "RNN is_contractive is_unitary orthogonality_error random_rnn similarity simulate "
     "spectral_norm",
-    "state_bound",
-    "states_needed",
-    "to_unitary",
-    "unbounded_unitary",
-    "unit_norm_scaling",
-    "unitary_equivalent",
-]
+    "smaller": "complex_unitary smallest_unitary states_needed unbounded_unitary",
+    "theorem1": "Comparison StateBound balance compare state_bound unitary_equivalent",
+    "theorem2": "NoClaimError Witness find_witness memoryless_teacher near_miss",
+    "theorem3": "approximate_unitary delay_chain derivative_spans find_sigmoid_witness linearise",
+    "torch": "convert_file to_unitary",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'companion' has no attribute {name!r}")
+    value = getattr(import_module(f"companion.theory.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
