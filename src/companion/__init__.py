@@ -12,10 +12,11 @@ _HOMES = {  # as in __init__.pyi, which type checkers and editors read
     "dilation": "NotContractiveError defect_rank halmos_dilation minimal_scaling "
     "orthogonal_dilation rational_contraction unit_norm_scaling",
     "files": "load_rnn save_rnn",
-    "network": "RNN is_contractive is_unitary orthogonality_error random_rnn similarity simulate "
+    "network": "RNN is_contractive is_unitary orthogonality_error random_rnn simulate "
     "spectral_norm",
+    "similarity": "balance similarity",
     "smaller": "complex_unitary smallest_unitary states_needed unbounded_unitary",
-    "theorem1": "Comparison StateBound balance compare state_bound unitary_equivalent",
+    "theorem1": "Comparison StateBound compare state_bound unitary_equivalent",
     "theorem2": "NoClaimError Witness find_witness memoryless_teacher near_miss",
     "theorem3": "approximate_unitary delay_chain derivative_spans find_sigmoid_witness linearise",
     "torch": "convert_file to_unitary",

@@ -25,10 +25,10 @@ from companion.theory.network import (
     is_unitary as is_unitary,
     orthogonality_error as orthogonality_error,
     random_rnn as random_rnn,
-    similarity as similarity,
     simulate as simulate,
     spectral_norm as spectral_norm,
 )
+from companion.theory.similarity import balance as balance, similarity as similarity
 from companion.theory.smaller import (
     complex_unitary as complex_unitary,
     smallest_unitary as smallest_unitary,
@@ -38,7 +38,6 @@ from companion.theory.smaller import (
 from companion.theory.theorem1 import (
     Comparison as Comparison,
     StateBound as StateBound,
-    balance as balance,
     compare as compare,
     state_bound as state_bound,
     unitary_equivalent as unitary_equivalent,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from companion.theory.dilation import NotContractiveError
 from companion.theory.network import RNN, is_unitary, random_rnn, simulate
+from companion.theory.similarity import rescaled
 from companion.theory.smaller import (
     complex_unitary,
     fewest_below_one,
@@ -22,7 +23,7 @@ from companion.theory.smaller import (
     unbounded_unitary,
     unit_singular_values,
 )
-from companion.theory.theorem1 import compare, rescaled, unitary_equivalent
+from companion.theory.theorem1 import compare, unitary_equivalent
 
 
 def teacher(W, seed=0, m=2):

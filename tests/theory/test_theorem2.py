@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from companion.theory.exact import output_gap, parameters, rational
-from companion.theory.network import RNN, inverse, is_unitary, simulate
+from companion.theory.network import RNN, is_unitary, simulate
+from companion.theory.similarity import inverse
 from companion.theory.theorem2 import (
     NoClaimError,
     Witness,

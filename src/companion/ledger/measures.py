@@ -28,7 +28,8 @@ import numpy as np
 from jaxtyping import Float
 
 from companion.experiments.synthetic import optimum, paired_difference
-from companion.theory.network import RNN, similarity, simulate
+from companion.theory.network import RNN, simulate
+from companion.theory.similarity import similarity
 
 Array = np.ndarray
 Given = Mapping[str, Any]

@@ -32,7 +32,8 @@ from companion.theory.network import (
     recurrent,
     spectral_norm,
 )
-from companion.theory.theorem1 import rescaled, state_bound, unitary_equivalent
+from companion.theory.similarity import rescaled
+from companion.theory.theorem1 import state_bound, unitary_equivalent
 
 Verdict = Literal["found", "impossible", "unknown"]
 

@@ -18,25 +18,19 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from companion.theory.checks import size_of, whole_number
-from companion.theory.dilation import (
-    NotContractiveError,
-    contracting_scaling,
-    orthogonal_dilation,
-    scaling_advice,
-    unit_norm_scaling,
-)
+from companion.theory.dilation import orthogonal_dilation
 from companion.theory.network import (
     RNN,
     Array,
     Sequences,
     Summation,
-    as_numbers,
     enlarged,
     eps_of,
     is_unitary,
     simulate,
     spectral_norm,
 )
+from companion.theory.similarity import rescaled
 
 _REFINEMENTS = 50  # interval steps; the box shrinks by about ‖W‖ each, and any stop is valid
 _LONGEST_INTERVAL_RUN = 100_000  # steps; past it only the norm bound is used
@@ -198,57 +192,6 @@ def _upper_states(
     for _ in range(_REFINEMENTS if np.isfinite(upper).all() else 0):
         upper = np.minimum(upper, np.maximum.reduce([up @ upper + drive, highest, 0 * b]))
     return np.asarray(upper)
-
-
-def rescaled(rnn: RNN, d: Shaped[Array, " n"] | list[Any]) -> RNN:
-    """Scale the states by D = diag(d), d > 0: (DWD⁻¹, DF, Db, CD⁻¹, Dh₋₁), equal under ReLU."""
-    scale = as_numbers("scale", d, rnn.dtype)
-    if scale.shape != (rnn.n,) or not (scale > 0).all():
-        raise ValueError(
-            f"scale is {np.asarray(d)}; it must be {rnn.n} positive numbers within the range of "
-            f"{rnn.dtype}."
-        )
-    rows = scale[:, None]
-    return RNN(rows * rnn.W / scale, rows * rnn.F, scale * rnn.b, rnn.C / scale,
-               scale * rnn.h_init, rnn.activation)  # fmt: skip
-
-
-def balance(rnn: RNN, *, norm: float | None = None) -> RNN:
-    """Scale a network by a well-chosen diagonal D ≻ 0, which leaves it equal. **Ours.**
-
-    Parameters
-    ----------
-    rnn : ReLU or identity network, floating point.
-    norm : None: D makes ‖DWD⁻¹‖₂ as small as it finds (`contracting_scaling`), and the result is
-        contractive. 1: D makes ‖DWD⁻¹‖₂ = 1 (`unit_norm_scaling`), for the 2n − 1 construction;
-        the result needs a horizon, or the state bound of ``rnn`` (`unitary_equivalent`'s scale).
-
-    Raises
-    ------
-    NotContractiveError : if no scaling found makes ‖DWD⁻¹‖₂ < 1; with the norm and the spectral
-        radius, below which no scaling can go.
-    ValueError : for sigmoid or tanh, which no scaling commutes with; another ``norm``; a
-        diagonal W with norm=1.
-
-    Examples
-    --------
-    >>> rnn = RNN(W=[[0.5, 9.0], [0.0, 0.5]], F=[[1.0], [1.0]], b=[0.0, 0.0], C=[[1.0, 1.0]],
-    ...           h_init=[0.0, 0.0])
-    >>> spectral_norm(rnn) > 9, spectral_norm(balance(rnn)) < 0.51
-    (True, True)
-    """
-    if rnn.activation not in ("relu", "identity"):
-        raise ValueError(
-            f"activation is {rnn.activation!r}; only relu and identity commute with a scaling."
-        )
-    if norm not in (None, 1):
-        raise ValueError(f"norm is {norm!r}; allowed: None (as small as possible) or 1.")
-    if norm == 1:
-        return rescaled(rnn, unit_norm_scaling(rnn.W))
-    balanced = rescaled(rnn, contracting_scaling(rnn.W))
-    if spectral_norm(balanced) >= 1:
-        raise NotContractiveError(f"‖W‖₂ is {spectral_norm(rnn):.6g}. {scaling_advice(rnn.W)}")
-    return balanced
 
 
 def unitary_equivalent(

@@ -12,7 +12,8 @@ import numpy as np
 from companion.theory.dilation import NotContractiveError, contracting_scaling
 from companion.theory.files import whole
 from companion.theory.network import RNN, Array, eps_of, orthogonality_error, spectral_norm
-from companion.theory.theorem1 import rescaled, state_bound, unitary_equivalent
+from companion.theory.similarity import rescaled
+from companion.theory.theorem1 import state_bound, unitary_equivalent
 
 if TYPE_CHECKING:
     import torch
