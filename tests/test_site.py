@@ -299,7 +299,8 @@ def test_the_page_of_runs_has_the_command_that_makes_each_again() -> None:
         words = shlex.split(command)
         given = parameters.pairs(words[i + 1] for i, word in enumerate(words) if word == "-p")
         run = runs.load_page(ROOT, words[2]).run(given)
-        assert dict(run.parameters) == record["parameters"]
+        # what a page has got since is at its default
+        assert record["parameters"].items() <= dict(run.parameters).items()
 
 
 def test_every_notebook_is_in_the_contents() -> None:

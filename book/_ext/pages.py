@@ -7,6 +7,7 @@ command on PATH may be missing, or a wrapper that leaves its child running.
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shutil
@@ -76,6 +77,23 @@ def show_origin(app: Sphinx, page: str, _template: str, context: Any, _doctree: 
     context["executed"] = here
 
 
+def describe(app: Sphinx, page: str, _template: str, context: Any, doctree: Any) -> None:
+    """Write a page's description and its card for links into the head."""
+    if doctree is None:
+        return
+    first = next((p for p in doctree.findall(nodes.paragraph) if len(p.astext()) > 60), None)
+    words = " ".join(first.astext().split()) if first else app.config.html_title
+    short = html.escape(words if len(words) <= 160 else words[:157].rsplit(" ", 1)[0] + " …")
+    base = app.config.html_baseurl or app.config.html_theme_options.get("repository_url", "")
+    image = (
+        f"{base.rstrip('/')}/_static/card.png" if base else context["pathto"]("_static/card.png", 1)
+    )
+    tags = {"og:title": context["title"], "og:description": short, "og:image": image}
+    context["metatags"] += f'<meta name="description" content="{short}">' + "".join(
+        f'<meta property="{name}" content="{value}">' for name, value in tags.items()
+    )
+
+
 def link_repository(app: Sphinx, config: Any) -> None:
     """Show the buttons that lead to the repository if its address is set, and only then."""
     known = bool(config.html_theme_options.get("repository_url"))
@@ -109,5 +127,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_post_transform(FoldBehind)
     app.connect("config-inited", link_repository)
     app.connect("html-page-context", show_origin)
+    app.connect("html-page-context", describe)
     app.connect("build-finished", lead_on)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""Comforts of reading: proofs that fold, previews of what a link leads to, data beside its page.
+"""Comforts of reading: proofs that fold, previews of links, text for the search, data of a page.
 
 The previews are collected after a build from the pages themselves into one script, which
 ``companion.js`` loads when a reader first points at a link; a page opened from a file may load a
@@ -63,6 +63,24 @@ def preview(target: Tag) -> str:
     return str(fresh)
 
 
+def passages(article: Tag, name: str) -> list[dict[str, str]]:
+    """Cut a page into sections of plain text for the search, formulas as they were written."""
+    for tag in article.select("pre, script, style, .headerlink, .claims-here, svg"):
+        tag.decompose()
+    for tag in article.select(".katex"):
+        written = tag.find("annotation")
+        tag.replace_with(written.get_text() if isinstance(written, Tag) else "")
+    found = []
+    for section in reversed(article.find_all("section")):  # inner ones first, each text once
+        head = section.find(["h1", "h2", "h3", "h4"])
+        title = head.extract().get_text() if head else ""
+        text = " ".join(section.get_text(" ").split())
+        found.append({"anchor": str(section.get("id", "")), "title": title, "text": text})
+        section.decompose()
+    page = found[-1]["title"] if found else name
+    return [{"address": name, "page": page, **section} for section in reversed(found)]
+
+
 def collect(app: Sphinx, failure: Exception | None) -> None:
     """Write ``_static/previews.js``, and mend the pages."""
     if failure or app.builder.format != "html":
@@ -74,14 +92,18 @@ def collect(app: Sphinx, failure: Exception | None) -> None:
             mended = mended.replace(wrong, right)
         if mended != text:
             path.write_text(mended, encoding="utf-8")
-    found = {}
+    found, texts = {}, []
     for name in sorted(app.env.found_docs):
         path = site / f"{name}.html"
         article = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser").find("article")
-        for target in article.select(PREVIEWED) if isinstance(article, Tag) else []:
-            found[f"{name}.html#{target['id']}"] = preview(target)
-    text = f"companionPreviews = {json.dumps(found, ensure_ascii=False)};\n"
-    (site / "_static" / "previews.js").write_text(text, encoding="utf-8")
+        if isinstance(article, Tag):
+            for target in article.select(PREVIEWED):
+                found[f"{name}.html#{target['id']}"] = preview(target)
+            texts += passages(article, name)
+    for file, value in (("previews.js", found), ("excerpts.js", texts)):
+        variable = {"previews.js": "companionPreviews", "excerpts.js": "companionText"}[file]
+        text = f"{variable} = {json.dumps(value, ensure_ascii=False)};\n"
+        (site / "_static" / file).write_text(text, encoding="utf-8")
 
 
 def offer_data(
@@ -104,10 +126,18 @@ def offer_data(
     context["data_files"] = offered
 
 
+def add_search(app: Sphinx, page: str, _template: str, context: Any, _doctree: object) -> None:
+    """Load the book's own search on the search page."""
+    if page == "search":
+        app.add_js_file("excerpts.js", loading_method="defer", priority=900)
+        app.add_js_file("find.js", loading_method="defer", priority=901)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the extension."""
     app.add_node(proof_node, override=True, html=(_open_proof, _close_proof))
     app.add_js_file("companion.js", loading_method="defer")
     app.connect("html-page-context", offer_data)
+    app.connect("html-page-context", add_search)
     app.connect("build-finished", collect)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

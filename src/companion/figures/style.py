@@ -2,8 +2,8 @@
 
 The colours are chosen for colour-blind readers (after Okabe and Ito, and Tol), stand out from white
 by at least 3 : 1, and lie at least 10 apart in lightness, so that a figure survives a grey printer;
-line and marker differ as well. Figures are drawn on white: in its dark theme the site puts them on
-a white card.
+line and marker differ as well. Figures have no ground of their own: the page shows through, and in
+its dark theme the site turns their lightness over and keeps their hues.
 """
 
 from __future__ import annotations
@@ -97,10 +97,11 @@ def use_style() -> None:
         {
             "figure.figsize": (6.4, 3.6),
             "figure.dpi": 100,
-            "figure.facecolor": "white",
+            "figure.facecolor": "none",
             "figure.constrained_layout.use": True,
             "savefig.dpi": 200,
-            "savefig.facecolor": "white",
+            "savefig.facecolor": "none",
+            "axes.facecolor": "none",
             "svg.fonttype": "path",  # the same letters where DejaVu Sans is missing
             "svg.hashsalt": "companion",
             "font.size": 11,
