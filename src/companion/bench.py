@@ -30,9 +30,10 @@ from companion.theory.exact import rational_matrix
 from companion.theory.network import RNN
 from companion.theory.theorem1 import unitary_equivalent
 from companion.theory.theorem2 import find_witness, memoryless_teacher
+from companion.training.engines import processors
 from companion.training.engines.cpu import Cpu
 from companion.training.engines.lanes import LANES, fma, load, store
-from companion.training.loop import fit, processors
+from companion.training.loop import fit
 from companion.training.students import (
     Group,
     Options,

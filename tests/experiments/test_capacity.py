@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pandas as pd
 import pytest
 
 from companion.experiments.capacity import (
@@ -50,10 +50,10 @@ def test_the_networks_of_a_pair_answer_alike(seed: int) -> None:
 def test_arms_start_where_they_say_and_stop_where_validation_is_best() -> None:
     setting = replace(SMALL, output_bias=True)
     drawn, table = train(setting, realisations=2, updates=6, seed=1, backend="cpu", validation=10)
-    rows = table.to_pylist()
+    rows = table.to_dict("records")
     assert len(rows) == len(ARMS) * 2 * 4  # records after 0, 2, 4, 6 updates
     assert set(rows[0]) == set(COLUMNS)
-    assert all(field.metadata[b"description"] for field in table.schema)
+    assert all(table.attrs[name] for name in table)
     of = {(r["arm"], r["data"], r["update"]): r for r in rows}
     for i, realisation in enumerate(drawn):
         x, y = realisation.x_test[10:], realisation.y_test[10:]
@@ -80,20 +80,20 @@ def test_an_unknown_arm_is_refused() -> None:
         train(SMALL, ["rnn", "gru"], realisations=1, updates=1, seed=0)
 
 
-def a_table(values: dict[str, Any]) -> pa.Table:
+def a_table(values: dict[str, Any]) -> pd.DataFrame:
     rows = [
         {"arm": arm, "data": i, "update": u, "r2": v, "r2_stopped": v, "diverged": -1}
         for arm, of in values.items()
         for i, v in enumerate(of)
         for u in (0, 10)
     ]
-    return pa.Table.from_pylist(rows)
+    return pd.DataFrame(rows)
 
 
 def test_scores_leave_out_what_was_lost() -> None:
-    rows = a_table({"rnn": [0.9, -3.0, np.nan, 0.8]}).to_pylist()
+    rows = a_table({"rnn": [0.9, -3.0, np.nan, 0.8]}).to_dict("records")
     rows[-1] |= {"diverged": 7, "r2_stopped": 0.7}
-    table = pa.Table.from_pylist(rows)
+    table = pd.DataFrame(rows)
     np.testing.assert_array_equal(scores(table, "rnn"), [0.9, np.nan, np.nan, np.nan])
     np.testing.assert_array_equal(scores(table, "rnn", "r2_stopped"), [0.9, np.nan, np.nan, 0.7])
     assert len(scores(table, "urnn")) == 0

@@ -30,7 +30,7 @@ def test_sequences_hold_each_pixel_once_in_the_order(digits: Digits) -> None:
     order, image = task.permutation(), digits.test_images[4].ravel()
     np.testing.assert_array_equal(data.x[0, 4, :, 0], image[order] / np.float32(255))
     np.testing.assert_array_equal(data.y[0, :, 0].argmax(-1), digits.test_labels)
-    assert data.one_hot
+    assert data.y.shape[2] == 1
 
 
 def test_the_split_holds_validation_images_out(digits: Digits) -> None:
@@ -122,7 +122,7 @@ def test_tables_of_a_fit(digits: Digits) -> None:
     stops = task.stopped(result)
     best = result.accuracy["validation"].max(1)
     np.testing.assert_array_equal(result.accuracy["validation"][range(3), stops], best)
-    rows = task.epochs(result, seed=2).to_pylist()
+    rows = task.epochs(result, seed=2).to_dict("records")
     assert len(rows) == 3 * 3 * 2
     for row in rows:
         if row["model"] == "urnn":
@@ -132,7 +132,7 @@ def test_tables_of_a_fit(digits: Digits) -> None:
     own = task.singular_values(result.history[1])[-1]
     last = next(r for r in rows[::-1] if r["model"] == "rnn")
     assert last["singular_largest"] == pytest.approx(own[0])
-    steps = task.gradients(result, small["validation"], seed=2).to_pylist()
+    steps = task.gradients(result, small["validation"], seed=2).to_dict("records")
     assert len(steps) == 3 * 2 * 9
     where = [r for r in steps if (r["student"], r["when"]) == (1, "stop")]
     expected = task.gradient_norms(result.history[1][stops[1]], small["validation"])

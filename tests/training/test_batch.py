@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from companion.theory.network import orthogonality_error
-from companion.training import Options, Sequences, Student, fit, initial_theta, parameters
+from companion.training import Options, Sequences, Student, blocks, fit, initial_theta
 from companion.training.engines.batch import Batch
 from companion.training.reference import Reference, gradients, losses, outputs
-from companion.training.students import Group, State, draw_batches, places
+from companion.training.students import Group, State, draw_batches
 
 CLASSES, IMAGES = 10, 80
 OPTIONS = Options(optimiser="rmsprop", output_bias=True, loss="cross-entropy")
@@ -36,10 +36,10 @@ def a_group(model: Any, n: int, T: int, options: Options = OPTIONS) -> tuple[Gro
     student = Student(model, n, learning_rate=1e-3, seed=3)
     theta = initial_theta(student, 1, CLASSES)[None]
     rng = np.random.default_rng(1)
-    for name, part in parameters(theta, n, CLASSES).items():
+    for name, part in blocks(theta, n, CLASSES).items():
         part += (0.02 if name == "W" else 0.1) * rng.standard_normal(part.shape)
     theta = theta.astype(np.float32)
-    state = State(theta, theta * 0, theta * 0, np.full(1, -1))
+    state = State.start(theta)
     return Group((student,), options, some_images(T)), state
 
 
@@ -117,10 +117,10 @@ def test_a_fit_learns_and_a_longer_one_goes_on_from_it(tmp_path: Path, backend: 
     assert (whole.train_loss[:, -1] < 0.7 * whole.train_loss[:, 0]).all()
     with pytest.raises(AttributeError, match="has accuracy"):
         whole.r2  # noqa: B018
-    assert {"accuracy", "accuracy_best"} <= set(whole.table().column_names)
+    assert {"accuracy", "accuracy_best"} <= set(whole.table().columns)
     fit(students, train, updates=30, **arguments, checkpoint=tmp_path)
     longer = fit(students, train, updates=120, **arguments, checkpoint=tmp_path)
-    assert len(list(tmp_path.glob("*.npz"))) == 2
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
     np.testing.assert_array_equal(longer.accuracy["test"], whole.accuracy["test"])
     for a, b in zip(longer.history, whole.history, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -192,7 +192,7 @@ gpu_kernel = pytest.mark.skipif(sys.platform != "linux", reason="triton is built
 @gpu_kernel
 @pytest.mark.parametrize("n", [1, 17, 96])
 def test_the_gpu_kernel_agrees_in_the_interpreter(n: int) -> None:
-    from companion.training.engines.batch_cuda import BatchCuda
+    from companion.training.engines.cuda import BatchCuda
 
     students = (
         Student("rnn", n, seed=1),
@@ -200,19 +200,16 @@ def test_the_gpu_kernel_agrees_in_the_interpreter(n: int) -> None:
         Student("contractive", n, seed=2),
     )
     group = Group(students, OPTIONS, some_images(7, 20))
-    theta = np.zeros((3, n + CLASSES, n + 2), dtype=np.float32)
-    for i, s in enumerate(students):
-        theta[i][places(s, n, 1, CLASSES)] = initial_theta(s, 1, CLASSES)
+    theta = group.padded([initial_theta(s, 1, CLASSES) for s in students])
     theta[[0, 2], :, -1] += 0.1
-    state = State(theta, theta * 0, theta * 0, np.full(3, -1))
+    state = State.start(theta)
     batches = np.arange(20)[None]
     found, loss = BatchCuda(group, "cpu").advance(state, batches)
     error = BatchCuda(group, "cpu").evaluate(theta, group.train)
-    for i, s in enumerate(students):
-        inside = places(s, n, 1, CLASSES)
+    for i, (s, inside) in enumerate(zip(students, group.places, strict=True)):
         own = theta[i][inside][None]
         alone = Group((s,), OPTIONS, group.train)
-        start = State(own, own * 0, own * 0, np.full(1, -1))
+        start = State.start(own)
         expected, expected_loss = Reference(alone, torch.float64).advance(start, batches)
         np.testing.assert_allclose(loss[i], expected_loss[0], rtol=1e-5)
         assert relative(found.mean[i][inside], expected.mean[0]) < 1e-5
@@ -227,7 +224,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from companion.training.engines.batch_cuda import recur
+from companion.training.engines.cuda import recur
 
 types = {n: "*fp32" for n in ("theta", "drive", "states", "deltas")} | {n: "i32" for n in
     ("B", "T", "n", "w", "rows")}

@@ -16,9 +16,9 @@ import torch
 
 from companion.theory.network import orthogonality_error
 from companion.training import Options, Sequences, Student, fit, initial_theta
-from companion.training import loop as loop_module
-from companion.training.reference import Reference
-from companion.training.students import Group, State, places
+from companion.training.engines import available
+from companion.training.reference import NewtonSchulz, Reference
+from companion.training.students import Group, State
 
 M, P, T = 2, 2, 6
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="triton is built
 def cuda() -> ModuleType:
     from triton.runtime.interpreter import InterpretedFunction
 
-    from companion.training import cuda as module
+    from companion.training.engines import cuda as module
 
     assert isinstance(module.passes, InterpretedFunction)  # by tests/conftest.py
     return module
@@ -40,11 +40,7 @@ def a_group(students: list[Student], options: Options, batch: int = 20) -> tuple
     x = rng.standard_normal((2, batch, T, M)).astype(np.float32)
     y = rng.standard_normal((2, batch, T, P)).astype(np.float32)
     group = Group(tuple(students), options, Sequences(x, y))
-    n = group.sizes[1]
-    theta = np.zeros((len(students), group.sizes[0] * n + P, n + M + 1), dtype=np.float32)
-    for i, s in enumerate(students):
-        theta[i][places(s, n, M, P)] = initial_theta(s, M, P)
-    return group, State(theta, theta * 0, theta * 0, np.full(len(students), -1))
+    return group, State.start(group.padded([initial_theta(s, M, P) for s in students]))
 
 
 @pytest.mark.parametrize("batch", [3, 16, 20])
@@ -64,22 +60,25 @@ def test_gradients_agree_with_float64_autograd(cuda: ModuleType, n: int, batch: 
     np.testing.assert_allclose(error, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("projection", ["newton-schulz", "svd", "exponential"])
-def test_models_and_sizes_share_a_launch(cuda: ModuleType, projection: Any) -> None:
+SHARED = [Options(projection=p) for p in ("newton-schulz", "svd", "exponential")]
+SHARED += [Options(optimiser="rmsprop", clip=0.1)]
+
+
+@pytest.mark.parametrize("options", SHARED, ids=str)
+def test_models_and_sizes_share_a_launch(cuda: ModuleType, options: Options) -> None:
     students = [
         Student("urnn", 4),
         Student("contractive", 2, seed=1),
         Student("rnn", 3, data=1, seed=2),
         Student("urnn", 2, seed=3, initialisation="glorot"),
     ]
-    group, state = a_group(students, Options(projection=projection))
+    group, state = a_group(students, options)
     batches = np.random.default_rng(1).permuted(np.tile(np.arange(20), (3, 1)), axis=1)[:, :4]
     found, _ = cuda.Cuda(group, "cpu").advance(state, batches)
-    for i, s in enumerate(students):
-        inside = places(s, group.sizes[1], M, P)
+    for i, (s, inside) in enumerate(zip(students, group.places, strict=True)):
         alone = replace(group, students=(s,))
         theta = state.theta[i][inside][None]
-        start = State(theta, theta * 0, theta * 0, np.full(1, -1))
+        start = State.start(theta)
         expected, _ = Reference(alone, torch.float32).advance(start, batches)
         np.testing.assert_allclose(found.theta[i][inside], expected.theta[0], rtol=0, atol=2e-5)
         outside = found.theta[i].copy()
@@ -91,7 +90,8 @@ def test_models_and_sizes_share_a_launch(cuda: ModuleType, projection: Any) -> N
 
 
 def test_fit_takes_it(cuda: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda.Cuda, "__init__", cpu_device(cuda.Cuda.__init__))
+    on_a_device = NewtonSchulz.__init__
+    monkeypatch.setattr(NewtonSchulz, "__init__", lambda self, group, _: on_a_device(self, group))
     group, _ = a_group([Student("rnn", 2)], Options())
     students = [Student("urnn", 3), Student("lstm", 2), Student("rnn", 2), Student("lstm", 3)]
     arguments: dict[str, Any] = {"updates": 4, "batch": 5, "held_out": {"test": group.train}}
@@ -100,13 +100,6 @@ def test_fit_takes_it(cuda: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_allclose(found.r2["test"], expected.r2["test"], rtol=0, atol=1e-4)
     for a, b in zip(found.theta, expected.theta, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
-
-
-def cpu_device(original: Any) -> Any:
-    def init(self: Any, group: Group) -> None:
-        original(self, group, "cpu")
-
-    return init
 
 
 COMPILE = """
@@ -136,4 +129,4 @@ def test_the_kernel_compiles_for_a_gpu_without_one(tmp_path: Path) -> None:
 def test_a_gpu_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for there, name in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert loop_module._backend("auto") == name
+        assert available("auto") == name

@@ -12,7 +12,7 @@ import torch
 from numba import njit
 
 from companion.theory.network import orthogonality_error, simulate
-from companion.training import cpu, lanes
+from companion.training.engines import cpu, lanes
 from companion.training.engines.cpu import Cpu
 from companion.training.reference import NewtonSchulz, Reference, gradients, outputs, project
 from companion.training.students import (
@@ -23,9 +23,9 @@ from companion.training.students import (
     Student,
     as_rnn,
     assemble,
+    blocks,
     draw_batches,
     initial_theta,
-    parameters,
 )
 
 EPS = np.finfo(np.float32).eps
@@ -45,10 +45,10 @@ def a_group(model: str, n: int, T: int, options: Options, k: int = 3, seed: int 
 def start(group: Group, dtype: type = np.float32) -> State:
     theta = np.stack([initial_theta(s, M, P) for s in group.students])
     rng = np.random.default_rng(1)
-    for part in parameters(theta, group.students[0].hidden_units, P).values():
+    for part in blocks(theta, group.students[0].hidden_units, P).values():
         part += 0.1 * rng.standard_normal(part.shape)  # biases away from 0, W from orthogonal
     theta = theta.astype(np.float32).astype(dtype)
-    return State(theta, theta * 0, theta * 0, np.full(len(theta), -1))
+    return State.start(theta)
 
 
 def relative(a: np.ndarray, b: np.ndarray) -> float:
@@ -68,7 +68,7 @@ def test_the_reference_computes_the_network_of_the_theory() -> None:
 
 def test_the_reference_lstm_is_that_of_torch() -> None:
     theta = initial_theta(Student("lstm", 3, seed=1), M, P)
-    part = parameters(theta, 3, P)
+    part = blocks(theta, 3, P)
     lstm = torch.nn.LSTM(M, 3, batch_first=True, dtype=torch.float64)
     with torch.no_grad():
         for name, value in (("weight_ih", "F"), ("weight_hh", "W"), ("bias_ih", "b")):
@@ -117,7 +117,7 @@ def test_gradients_agree_with_float64_autograd(model: str, n: int, batch: int, T
 def test_gradients_agree_through_many_steps(model: str, T: int) -> None:
     group = a_group(model, 4, T, GRADIENT_IN_MEAN)
     theta = np.stack([initial_theta(s, M, P) for s in group.students]).astype(np.float32)
-    state = State(theta, theta * 0, theta * 0, np.full(len(theta), -1))
+    state = State.start(theta)
     batches = np.arange(10)[None]
     exact, _ = Reference(group, torch.float64).advance(state, batches)
     found, _ = Cpu(group, {}).advance(state, batches)
@@ -198,7 +198,7 @@ def test_a_rotation_descends_along_the_group() -> None:
     rate = 1e-6
     group = replace(group, students=(replace(group.students[0], learning_rate=rate),))
     theta = initial_theta(group.students[0], M, P)[None]
-    state = State(theta, theta * 0, theta * 0, np.full(1, -1))
+    state = State.start(theta)
     engine, batches = Reference(group, torch.float64), np.arange(SEQUENCES)[None]
     after, loss = engine.advance(state, batches)
     # the optimiser's step is rate g/(√(0.1 g²) + ε) and `mean` is g, of W twice counted as ±K
@@ -251,7 +251,7 @@ def test_rotations_of_any_size_are_those_of_the_matrix_exponential(rate: float) 
     found = []
     for engine, kind in ((Reference(group, torch.float64), float), (Cpu(group, {}), np.float32)):
         at = theta.astype(kind)
-        state, _ = engine.advance(State(at, at * 0, at * 0, np.full(4, -1)), batches)
+        state, _ = engine.advance(State.start(at), batches)
         found.append(state.theta[:, :14, :14])
     # ‖K‖ is up to 14 rates, and a rotation by it is known to ‖K‖ roundings
     np.testing.assert_allclose(found[1], found[0], rtol=0, atol=1e-5 + 200 * rate * EPS)
@@ -327,18 +327,18 @@ def test_sigmoid_and_tanh() -> None:
 
 def test_assemble_is_the_inverse_of_parameters() -> None:
     theta = initial_theta(Student("lstm", 3), M, P)
-    assert np.array_equal(assemble(parameters(theta, 3, P)), theta)
+    assert np.array_equal(assemble(blocks(theta, 3, P)), theta)
 
 
 @pytest.mark.parametrize("n", [2, 14])
 def test_initial_weights(n: int) -> None:
-    part = parameters(initial_theta(Student("urnn", n, seed=1), M, P), n, P)
+    part = blocks(initial_theta(Student("urnn", n, seed=1), M, P), n, P)
     assert orthogonality_error(part["W"]) < 10 * n * np.finfo(float).eps
     assert np.abs(part["F"]).max() <= np.sqrt(6 / (n + M))
     assert not part["b"].any()
     assert not part["c"].any()
-    same = parameters(initial_theta(Student("urnn", n, initialisation="identity"), M, P), n, P)
+    same = blocks(initial_theta(Student("urnn", n, initialisation="identity"), M, P), n, P)
     assert np.array_equal(same["W"], np.eye(n))
-    lstm = parameters(initial_theta(Student("lstm", n), M, P), n, P)
+    lstm = blocks(initial_theta(Student("lstm", n), M, P), n, P)
     assert lstm["W"].shape == (4 * n, n)
     assert lstm["b"].tolist() == [0] * n + [1] * n + [0] * 2 * n

@@ -24,11 +24,12 @@ from companion.experiments.synthetic import (
 )
 from companion.theory.network import RNN
 from companion.theory.theorem1 import unitary_equivalent
+from companion.training import Fit, Options, Student, assemble, fit, initial_theta, is_lost
+from companion.training.result import described
+from companion.training.students import Initialisation, Projection, require
 
 if TYPE_CHECKING:
-    import pyarrow
-
-    from companion.training.students import Initialisation, Projection
+    import pandas as pd
 
 Array = np.ndarray
 Start = Literal["orthogonal", "identity", "exact", "near"]
@@ -124,7 +125,7 @@ def train(
     validation: int = 100,
     backend: Any = "auto",
     checkpoint: str | None = None,
-) -> tuple[list[Realisation], pyarrow.Table]:
+) -> tuple[list[Realisation], pd.DataFrame]:
     """Train one student of each arm on each of ``realisations`` systems.
 
     Parameters
@@ -144,42 +145,34 @@ def train(
     ------
     ValueError : for an unknown arm, and as `experiment` and `fit`.
     """
-    import pyarrow as pa
-
-    from companion.training import Options, Sequences, Student, assemble, fit, initial_theta
+    import pandas as pd
 
     for name in arms:
-        if name not in ARMS:
-            raise ValueError(f"arm {name!r} is not known; allowed: {', '.join(ARMS)}.")
-    if not arms or len(set(arms)) < len(arms):
-        raise ValueError(f"arms is {arms}; there must be at least one, and none twice.")
-    n = setting.hidden_units
+        require(name in ARMS, f"arm {name!r} is not known; allowed: {', '.join(ARMS)}.")
+    once = len(set(arms)) == len(arms) > 0
+    require(once, f"arms is {arms}; there must be at least one, and none twice.")
     drawn, plain, train_on, rest = experiment(
         replace(setting, test=setting.test + validation),
         realisations=realisations,
         models=["rnn"],
-        hidden_units=[n],
+        hidden_units=[setting.hidden_units],
         seed=seed,
     )
-    parts = {"validation": slice(validation), "test": slice(validation, None)}
-    held_out = {k: Sequences(rest.x[:, part], rest.y[:, part]) for k, part in parts.items()}
-    pairs = [equal_pairs(d, perturbation, s.seed) for d, s in zip(drawn, plain, strict=True)]
-
-    def start(arm: Arm, i: int) -> tuple[Student, Array]:
-        drawn_as: Initialisation = "identity" if arm.start == "identity" else "orthogonal"
-        units, rate = n * (1 + arm.doubled), slow_rate if arm.slow else learning_rate
-        if arm.start not in ("exact", "near"):
-            student = Student(arm.model, units, i, rate, drawn_as, plain[i].seed)
-            return student, initial_theta(student, setting.inputs, setting.outputs)
-        at = pairs[i][arm.start][arm.doubled]
-        theta = assemble({k: getattr(at, k) for k in "WFbC"} | {"c": drawn[i].teacher.output_bias})
-        return Student(arm.model, at.n, i, rate, drawn_as, plain[i].seed), theta
-
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    systems = [
+        (i, d, equal_pairs(d, perturbation, s.seed), s.seed)
+        for i, (d, s) in enumerate(zip(drawn, plain, strict=True))
+    ]
+    held_out = dict(zip(("validation", "test"), rest.split(validation), strict=True))
+    tables = []
     for projection in sorted({ARMS[name].projection for name in arms}):
         named = [name for name in arms if ARMS[name].projection == projection]
         students, initial = zip(
-            *(start(ARMS[name], i) for name in named for i in range(realisations)), strict=True
+            *(
+                _start(ARMS[name], *system, slow_rate if ARMS[name].slow else learning_rate)
+                for name in named
+                for system in systems
+            ),
+            strict=True,
         )
         common: dict[str, Any] = {
             "options": Options(output_bias=setting.output_bias, projection=projection),
@@ -190,23 +183,42 @@ def train(
         }
         before = fit(students, train_on, updates=0, **common)
         after = fit(students, train_on, updates=updates, checkpoint=checkpoint, **common)
-        r2 = {k: np.hstack([before.r2[k], after.r2[k]]) for k in held_out}
-        stopped = _at_best(r2["validation"], r2["test"])
-        records = [0, *after.updates.tolist()]
-        for k, s in enumerate(students):
-            for j, update in enumerate(records):
-                row = (
-                    named[k // realisations], s.data, s.hidden_units, update,
-                    *(r2[name][k, j] for name in ("validation", "test")), stopped[k, j],
-                    after.diverged[k],
-                )  # fmt: skip
-                for column, value in zip(columns.values(), row, strict=True):
-                    column.append(value)
-    fields = [
-        pa.field(name, pa.array(columns[name]).type, metadata={"description": text})
-        for name, text in COLUMNS.items()
-    ]
-    return drawn, pa.table(columns, schema=pa.schema(fields))
+        tables.append(_table(np.repeat(named, realisations), before, after))
+    return drawn, described(pd.concat(tables, ignore_index=True), COLUMNS)
+
+
+def _start(
+    arm: Arm, i: int, drawn: Realisation, pairs: dict[str, tuple[RNN, RNN]], seed: int, rate: float
+) -> tuple[Student, Float[Array, "rows columns"]]:
+    """The student of an arm on system ``i``, and its initial Θ."""
+    how: Initialisation = "identity" if arm.start == "identity" else "orthogonal"
+    setting = drawn.setting
+    units = setting.hidden_units * (1 + arm.doubled)
+    if arm.start not in ("exact", "near"):
+        student = Student(arm.model, units, i, rate, how, seed)
+        return student, initial_theta(student, setting.inputs, setting.outputs)
+    at = pairs[arm.start][arm.doubled]
+    theta = assemble({k: getattr(at, k) for k in "WFbC"} | {"c": drawn.teacher.output_bias})
+    return Student(arm.model, at.n, i, rate, how, seed), theta
+
+
+def _table(arms: Array, before: Fit, after: Fit) -> pd.DataFrame:
+    """One row for each student and record, that before any update first."""
+    import pandas as pd
+
+    r2 = {name: np.hstack([before.r2[name], after.r2[name]]) for name in after.r2}
+    student, record = (index.ravel() for index in np.indices(r2["test"].shape))
+    columns = {
+        "arm": arms[student],
+        "data": np.array([s.data for s in after.students])[student],
+        "hidden_units": np.array([s.hidden_units for s in after.students])[student],
+        "update": np.array([0, *after.updates])[record],
+        "r2_validation": r2["validation"].ravel(),
+        "r2": r2["test"].ravel(),
+        "r2_stopped": _at_best(r2["validation"], r2["test"]).ravel(),
+        "diverged": after.diverged[student],
+    }
+    return pd.DataFrame(columns)
 
 
 COLUMNS = {
@@ -231,15 +243,14 @@ def _at_best(
     return np.asarray(np.take_along_axis(test, index, 1))
 
 
-def scores(table: pyarrow.Table, arm: str, column: str = "r2") -> Float[Array, " systems"]:
-    """A column at an arm's last update, by system; NaN where it diverged or is below R² = 0."""
-    rows = [row for row in table.to_pylist() if row["arm"] == arm]
-    last = max((row["update"] for row in rows), default=0)
-    rows = sorted((r for r in rows if r["update"] == last), key=lambda r: int(r["data"]))
-    lost = np.array([row["diverged"] >= 0 or not row["r2"] > 0 for row in rows], dtype=bool)
-    values = np.array([row[column] for row in rows], dtype=float)
-    # stopping early does not meet what comes later
-    return np.where(lost & (column == "r2") | ~(values > 0), np.nan, values)
+def scores(table: pd.DataFrame, arm: str, column: str = "r2") -> Float[Array, " systems"]:
+    """A column at an arm's last update, by system; NaN where the student was lost."""
+    rows = table[table["arm"] == arm]
+    last = rows[rows["update"] == rows["update"].max()].sort_values("data")
+    values, diverged = last[column].to_numpy(dtype=float), last["diverged"].to_numpy()
+    if column == "r2_stopped":
+        diverged = np.full(len(last), -1)  # stopping early does not meet what comes later
+    return np.where(is_lost(diverged, values), np.nan, values)
 
 
 class Contrast(NamedTuple):
@@ -257,7 +268,7 @@ class Contrast(NamedTuple):
 
 
 def compare_arms(
-    tables: Mapping[str, pyarrow.Table],
+    tables: Mapping[str, pd.DataFrame],
     *,
     primary: str,
     margin: float = 0.005,

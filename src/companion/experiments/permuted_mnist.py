@@ -15,11 +15,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from companion.experiments.mnist import Digits
+from companion.training import Fit, Sequences, Student, initial_theta
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from companion.training import Fit, Sequences, Student
+    import pandas as pd
 
 Array = np.ndarray
 STEPS, CLASSES, BATCH, VALIDATION = 784, 10, 64, 5000
@@ -38,8 +37,6 @@ def permutation() -> Int[Array, " 784"]:
 
 def sequences(images: Array, labels: Array) -> Sequences:
     """Images as sequences of one grey level in [0, 1] a step, permuted; labels as 1 among zeros."""
-    from companion.training import Sequences
-
     x = images.reshape(-1, STEPS)[:, permutation()].astype(np.float32) / np.float32(255)
     y = np.eye(CLASSES, dtype=np.float32)[labels]
     return Sequences(x[None, ..., None], y[None, :, None])
@@ -72,8 +69,6 @@ def curves(
     ----------
     models : kinds of students; "rnn/10" is "rnn" at a tenth of the learning rate.
     """
-    from companion.training import Student
-
     start = int(np.random.SeedSequence(seed).generate_state(1)[0])
     made = []
     for name in models:
@@ -123,50 +118,42 @@ def curve(student: Student, learning_rate: float) -> str:
     return student.model if divisor == 1 else f"{student.model}/{divisor}"
 
 
-def epochs(fit: Fit, seed: int) -> pa.Table:
+def epochs(fit: Fit, seed: int) -> pd.DataFrame:
     """`Fit.table` of a fit that kept its history, with the seed and the singular values of W."""
-    import pyarrow as pa
-
     table, sets = fit.table(), len(fit.score)
     values = np.concatenate(
         [np.quantile(singular_values(t), (1, 0.5, 0), 1).T for t in fit.history]
-    )
-    added = {"fit_seed": (np.full(len(values), seed), "seed of the split and of the batches")}
+    ).astype(np.float32)
+    table["fit_seed"] = seed
+    table.attrs["fit_seed"] = "seed of the split and of the batches"
     for j, name in enumerate(("largest", "median", "least")):
-        column = values[:, j].astype(np.float32)
-        added[f"singular_{name}"] = (column, f"{name} singular value of W at this update")
-    for name, (column, text) in added.items():
-        named = pa.field(name, pa.from_numpy_dtype(column.dtype), metadata={"description": text})
-        table = table.append_column(named, pa.array(np.repeat(column, sets)))
+        table[f"singular_{name}"] = np.repeat(values[:, j], sets)
+        table.attrs[f"singular_{name}"] = f"{name} singular value of W at this update"
     return table
 
 
-def gradients(fit: Fit, data: Sequences, seed: int) -> pa.Table:
+def gradients(fit: Fit, data: Sequences, seed: int) -> pd.DataFrame:
     """`gradient_norms` of each student as it started and where it stopped, one row a step.
 
     As logarithms: through 784 steps a norm can fall below what a float32 holds.
     """
-    import pyarrow as pa
-
-    from companion.training import initial_theta
+    import pandas as pd
 
     tables, m, p = [], data.x.shape[-1], data.y.shape[-1]
     for k, (student, best) in enumerate(zip(fit.students, stopped(fit), strict=True)):
-        for when, theta in (
-            ("start", initial_theta(student, m, p)),
-            ("stop", fit.history[k][best]),
-        ):
+        ends = {"start": initial_theta(student, m, p), "stop": fit.history[k][best]}
+        for when, theta in ends.items():
             with np.errstate(divide="ignore"):  # of a gradient that is exactly 0
                 norms = np.log10(gradient_norms(theta, data)).astype(np.float32)
-            same = {
+            columns = {
                 "student": k,
                 "model": student.model,
                 "hidden_units": student.hidden_units,
                 "learning_rate": student.learning_rate,
                 "fit_seed": seed,
                 "when": when,
+                "step": np.arange(len(norms)),
+                "log10_norm": norms,
             }
-            columns = {name: pa.repeat(value, len(norms)) for name, value in same.items()}
-            columns |= {"step": pa.array(np.arange(len(norms))), "log10_norm": pa.array(norms)}
-            tables.append(pa.table(columns))
-    return pa.concat_tables(tables)
+            tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)

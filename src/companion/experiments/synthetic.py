@@ -16,11 +16,10 @@ from jaxtyping import Float
 
 from companion.theory.checks import whole_number
 from companion.theory.network import RNN, simulate, spectral_norm
+from companion.training import Fit, Sequences, Student
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from companion.training import Fit, Sequences, Student
 
 Array = np.ndarray
 
@@ -131,7 +130,7 @@ def draw_teacher(setting: Setting, rng: np.random.Generator) -> Teacher:
     if spectral_norm(W) > 1:
         raise ValueError(
             f"the W drawn has norm {spectral_norm(W):.3g} > 1 at epsilon = {setting.epsilon}; "
-            "take a smaller epsilon, normalised=True, or another seed."
+            "take a smaller epsilon, another seed, or normalised=True as in the preset 'poster'."
         )
     F, C = rng.standard_normal((n, m)), rng.standard_normal((p, n))
     b, c = rng.standard_normal(n), rng.standard_normal(p)
@@ -248,8 +247,6 @@ def experiment(
     -------
     the realisations, the students, and the train and test sequences.
     """
-    from companion.training import Sequences, Student
-
     whole_number("realisations", realisations, 1)
     for name, given in (("models", models), ("hidden_units", hidden_units)):
         if not given or len(set(given)) < len(given):

@@ -1,19 +1,21 @@
 """Many small recurrent students fitted at once, by one function with three back ends.
 
-`fit` is the way in; `students` says what is trained, `reference` how, and `cpu` and `cuda` do the
-same faster; `batch` and `batch_cuda` do it for classification after the last step.
+`fit` is the way in; `students` says what is trained, `reference` how, and `engines` do the same
+faster.
 """
 
-from companion.training.loop import Fit, fit
+from companion.training.loop import fit
+from companion.training.result import Fit
 from companion.training.students import (
     Options,
     Sequences,
     Student,
     as_rnn,
     assemble,
+    blocks,
     draw_batches,
     initial_theta,
-    parameters,
+    is_lost,
 )
 
 __all__ = [
@@ -23,8 +25,9 @@ __all__ = [
     "Student",
     "as_rnn",
     "assemble",
+    "blocks",
     "draw_batches",
     "fit",
     "initial_theta",
-    "parameters",
+    "is_lost",
 ]

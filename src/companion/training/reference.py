@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from companion.training.students import Group, Loss, Model, Sequences, State, parameters
+from companion.training.students import Group, Loss, Model, Sequences, State, blocks
 
 Array = np.ndarray
 Tensor = torch.Tensor
@@ -26,7 +26,7 @@ def outputs(
     The states h of each step, shape (k, B, n), are added to ``states``.
     """
     n = (theta.shape[1] - p) // gates
-    part = parameters(theta, n, p)
+    part = blocks(theta, n, p)
     W_t, F_t, C_t = part["W"].mT, part["F"].mT, part["C"].mT
     b, c = part["b"][:, None], part["c"][:, None]
     h = cell = x.new_zeros(x.shape[0], x.shape[1], n)
@@ -112,9 +112,7 @@ def first_non_finite(
         return "loss"
     n = (theta.shape[0] - y.shape[-1]) // gates
     bad = [
-        name
-        for name, g in parameters(gradient, n, y.shape[-1]).items()
-        if not torch.isfinite(g).all()
+        name for name, g in blocks(gradient, n, y.shape[-1]).items() if not torch.isfinite(g).all()
     ]
     return f"gradient of {', '.join(bad)}" if bad else "sum of squares of the gradient"
 

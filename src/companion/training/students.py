@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from companion.theory.checks import whole_number
 from companion.theory.network import RNN
@@ -29,9 +29,15 @@ Loss = Literal["mean-square", "cross-entropy"]
 Projection = Literal["newton-schulz", "svd", "exponential"]
 
 
+def require(holds: Any, message: str) -> None:
+    """Raise a ValueError with this message unless ``holds``."""
+    if not holds:
+        raise ValueError(message)
+
+
 def _one_of(name: str, value: Any, allowed: Any) -> None:
-    if value not in get_args(allowed):
-        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(get_args(allowed))}.")
+    words = get_args(allowed)
+    require(value in words, f"{name} is {value!r}; allowed: {', '.join(words)}.")
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,9 @@ class Student:
         for name, least in (("hidden_units", 1), ("data", 0), ("seed", 0)):
             # as an int, so that equal students are written alike in a checkpoint's name
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
-        if not 0 < self.learning_rate <= 1e6:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be in (0, 1e6].")
-        object.__setattr__(self, "learning_rate", float(self.learning_rate))
+        rate = self.learning_rate
+        require(0 < rate <= 1e6, f"learning_rate is {rate}; it must be in (0, 1e6].")
+        object.__setattr__(self, "learning_rate", float(rate))
 
     @property
     def gates(self) -> int:
@@ -106,10 +112,10 @@ class Options:
         _one_of("convention", self.convention, Convention)
         _one_of("projection", self.projection, Projection)
         _one_of("loss", self.loss, Loss)
-        if not isinstance(self.output_bias, bool):
-            raise ValueError(f"output_bias is {self.output_bias!r}; it must be True or False.")
-        if self.clip is not None and not 0 < self.clip < np.inf:
-            raise ValueError(f"clip is {self.clip}; it must be positive, or None.")
+        bias, clip = self.output_bias, self.clip
+        require(isinstance(bias, bool), f"output_bias is {bias!r}; it must be True or False.")
+        positive = clip is None or 0 < clip < np.inf
+        require(positive, f"clip is {clip}; it must be positive, or None.")
 
     @property
     def decay(self) -> tuple[float, float]:
@@ -139,32 +145,40 @@ class Sequences:
     """
 
     x: Float[Array, "R S T m"] = field(repr=False)
-    y: Float[Array, "R S T p"] = field(repr=False)
+    y: Float[Array, "R S steps p"] = field(repr=False)
 
     def __post_init__(self) -> None:
-        last = (*self.x.shape[:2], 1)
-        if self.x.ndim != 4 or self.y.ndim != 4 or self.y.shape[:3] not in (self.x.shape[:3], last):
-            raise ValueError(
-                f"x has shape {self.x.shape} and y {self.y.shape}; they must be (R, S, T, m) and "
-                "(R, S, T, p) or (R, S, 1, p): realisations, sequences, time steps, features."
-            )
+        x, y = self.x.shape, self.y.shape
+        require(
+            len(x) == len(y) == 4 and y[:3] in (x[:3], (*x[:2], 1)),
+            f"x has shape {x} and y {y}; they must be (R, S, T, m) and (R, S, T, p) or "
+            "(R, S, 1, p): realisations, sequences, time steps, features.",
+        )
         for name in ("x", "y"):
             a = getattr(self, name)
-            if a.dtype.kind != "f" or 0 in a.shape or not np.isfinite(a).all():
-                raise ValueError(
-                    f"{name} has dtype {a.dtype} and shape {a.shape}; it must hold finite floats "
-                    "and no size may be 0."
-                )
+            require(
+                a.dtype.kind == "f" and a.size and np.isfinite(a).all(),
+                f"{name} has dtype {a.dtype} and shape {a.shape}; it must hold finite floats and "
+                "no size may be 0.",
+            )
 
     @classmethod
     def stack(cls, pairs: Sequence[tuple[Array, Array]]) -> Sequences:
-        """From (x, y) of each realisation, shapes (S, T, m) and (S, T, p)."""
+        """Join (x, y) of each realisation, shapes (S, T, m) and (S, T, p)."""
         return cls(np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs]))
 
-    @property
-    def one_hot(self) -> bool:
-        """Whether y is a single 1 among zeros at every step."""
-        return bool((np.isin(self.y, (0, 1))).all() and (self.y.sum(-1) == 1).all())
+    def split(self, *counts: int) -> tuple[Sequences, ...]:
+        """Cut every realisation into its first ``counts[0]`` sequences, the next …, and the rest.
+
+        Examples
+        --------
+        >>> data = Sequences(np.zeros((1, 10, 5, 2)), np.zeros((1, 10, 5, 1)))
+        >>> [part.x.shape[1] for part in data.split(3, 2)]
+        [3, 2, 5]
+        """
+        ends = np.cumsum([0, *counts, self.x.shape[1] - sum(counts)]).tolist()
+        parts = [slice(*ends[i : i + 2]) for i in range(len(ends) - 1)]
+        return tuple(Sequences(self.x[:, part], self.y[:, part]) for part in parts)
 
     @property
     def power(self) -> Float[Array, " R"]:
@@ -190,6 +204,11 @@ class State:
     diverged: Int[Array, " k"]
     update: int = 0
 
+    @classmethod
+    def start(cls, theta: Float[Array, "k rows columns"]) -> State:
+        """Begin at these Θ, with moments 0."""
+        return cls(theta, theta * 0, theta * 0, np.full(len(theta), -1))
+
 
 @dataclass(frozen=True, eq=False)
 class Group:
@@ -202,12 +221,8 @@ class Group:
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """G, n, m, p."""
-        return (
-            self.students[0].gates,
-            max(s.hidden_units for s in self.students),
-            self.train.x.shape[-1],
-            self.train.y.shape[-1],
-        )
+        largest = max(s.hidden_units for s in self.students)
+        return self.students[0].gates, largest, self.train.x.shape[-1], self.train.y.shape[-1]
 
     @property
     def rotating(self) -> list[bool]:
@@ -220,6 +235,26 @@ class Group:
         """The realisation of each student."""
         return [s.data for s in self.students]
 
+    @property
+    def places(self) -> list[tuple[Array, ...]]:
+        """Where each student's Θ lies in one of the largest size, whose other entries stay 0."""
+        G, n, m, p = self.sizes
+        found = []
+        for own in (np.arange(s.hidden_units) for s in self.students):
+            rows = np.concatenate([*(own + g * n for g in range(G)), np.arange(p) + G * n])
+            found.append(np.ix_(rows, np.concatenate([own, np.arange(m + 1) + n])))
+        return found
+
+    def padded(
+        self, thetas: Sequence[Float[Array, "_ _"]], dtype: str = "float32"
+    ) -> Float[Array, "k rows columns"]:
+        """Stack the Θ of each student, filled up with 0 to the largest size."""
+        G, n, m, p = self.sizes
+        out = np.zeros((len(thetas), G * n + p, n + m + 1), dtype=dtype)
+        for theta, own, inside in zip(out, thetas, self.places, strict=True):
+            theta[inside] = own
+        return out
+
 
 class Engine(Protocol):
     """A back end that holds one group's data where it computes."""
@@ -227,57 +262,63 @@ class Engine(Protocol):
     def advance(
         self, state: State, batches: Int[Array, "updates batch"]
     ) -> tuple[State, Float[Array, "k updates"]]:
-        """The state after the updates on these batches, and the training loss of each."""
+        """Make the updates on these batches; the state after them, and the loss of each."""
 
     def evaluate(
         self, theta: Float[Array, "k rows columns"], held_out: Sequences
     ) -> Float[Array, " k"]:
-        """The mean squared error, or share of wrong answers, of each student on other data."""
+        """Measure each student's mean squared error, or share of wrong answers, on other data."""
 
 
-def parameters(theta: Any, n: int, p: int) -> dict[str, Any]:
+def is_lost(diverged: Int[Array, "*shape"], r2: Float[Array, "*shape"]) -> Bool[Array, "*shape"]:
+    """Say which students are lost: diverged, or with answers worse than the answer 0.
+
+    The one rule by which pages, figures and the ledger leave a student out.
+
+    Parameters
+    ----------
+    diverged : the update whose gradient was not finite, −1 for none.
+    r2 : R² on held-out data, which is 0 for the answer 0; NaN counts as worse.
+
+    Examples
+    --------
+    >>> is_lost(np.array([-1, 7, -1, -1]), np.array([0.9, 0.8, -0.1, np.nan])).tolist()
+    [False, True, True, True]
+    """
+    return (np.asarray(diverged) >= 0) | ~(np.asarray(r2) > 0)
+
+
+def blocks(theta: Any, n: int, p: int) -> dict[str, Any]:
     """Views of W, F, b, C, c in Θ, an array or a tensor, shape (…, rows, columns).
 
     Examples
     --------
-    >>> parts = parameters(np.zeros((4 + 3, 4 + 2 + 1)), n=4, p=3)
+    >>> parts = blocks(np.zeros((4 + 3, 4 + 2 + 1)), n=4, p=3)
     >>> {name: part.shape for name, part in parts.items()}
     {'W': (4, 4), 'F': (4, 2), 'b': (4,), 'C': (3, 4), 'c': (3,)}
     """
     top, bottom = theta[..., :-p, :], theta[..., -p:, :]
-    return {
-        "W": top[..., :n],
-        "F": top[..., n:-1],
-        "b": top[..., -1],
-        "C": bottom[..., :n],
-        "c": bottom[..., -1],
-    }
+    state = {"W": top[..., :n], "F": top[..., n:-1], "b": top[..., -1]}
+    return state | {"C": bottom[..., :n], "c": bottom[..., -1]}
 
 
 def assemble(parts: dict[str, Array]) -> Float[Array, "rows columns"]:
-    """Θ from W, F, b, C and, if there is one, c."""
+    """Put Θ together from W, F, b, C and, if there is one, c."""
     W, F, C = parts["W"], parts["F"], parts["C"]
     theta = np.zeros((W.shape[0] + C.shape[0], W.shape[1] + F.shape[1] + 1))
-    for name, view in parameters(theta, W.shape[1], C.shape[0]).items():
+    for name, view in blocks(theta, W.shape[1], C.shape[0]).items():
         view[...] = parts.get(name, 0.0)
     return theta
 
 
-def places(student: Student, n: int, m: int, p: int) -> tuple[Array, ...]:
-    """Where a student's Θ lies in one that is padded with 0 to ``n`` units; padding stays 0."""
-    G, own = student.gates, np.arange(student.hidden_units)
-    rows = np.concatenate([*(own + g * n for g in range(G)), np.arange(p) + G * n])
-    return np.ix_(rows, np.concatenate([own, np.arange(m + 1) + n]))
-
-
 def as_rnn(theta: Float[Array, "rows columns"], n: int, p: int) -> tuple[RNN, Float[Array, " p"]]:
-    """The trained ReLU student as the project's RNN, and its output bias."""
-    parts = {name: part.astype(np.float64) for name, part in parameters(theta, n, p).items()}
+    """Take a trained ReLU student apart into the project's RNN and its output bias."""
+    parts = {name: part.astype(np.float64) for name, part in blocks(theta, n, p).items()}
     return RNN(parts["W"], parts["F"], parts["b"], parts["C"], np.zeros(n)), parts["c"]
 
 
 def initial_theta(student: Student, m: int, p: int) -> Float[Array, "rows columns"]:
-    """The initial Θ of a student, drawn from its seed in float64."""
+    """Draw the initial Θ of a student from its seed, in float64."""
     rng = np.random.default_rng(student.seed)
     n, rows = student.hidden_units, student.gates * student.hidden_units
 
@@ -302,9 +343,9 @@ def initial_theta(student: Student, m: int, p: int) -> Float[Array, "rows column
 def draw_batches(
     sequences: int, batch: int, updates: int, rng: np.random.Generator
 ) -> Int[Array, "updates batch"]:
-    """Each pass over the data in a new random order, cut into batches; a remainder is left out."""
-    if not 1 <= batch <= sequences:
-        raise ValueError(f"batch is {batch}; it must be from 1 to {sequences}, the sequences.")
+    """Cut each pass over the data, in a new random order, into batches; leave a remainder out."""
+    allowed = 1 <= batch <= sequences
+    require(allowed, f"batch is {batch}; it must be from 1 to {sequences}, the sequences.")
     per_pass = sequences // batch
     passes = [
         rng.permutation(sequences)[: per_pass * batch].reshape(per_pass, batch)

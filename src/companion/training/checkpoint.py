@@ -1,0 +1,122 @@
+"""Checkpoints of `fit`: one file for each group of students, checked before anything trusts it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from companion.theory.files import write_whole
+from companion.training.students import State, require
+
+Array = np.ndarray
+STATE = ("theta", "mean", "square", "diverged")
+
+
+def digest(*parts: Any) -> str:
+    """Hash arrays, with dtype and shape, and whatever else by its repr."""
+    h = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            h.update(f"{part.dtype}{part.shape}".encode())
+            h.update(np.ascontiguousarray(part).data)
+        else:
+            h.update(repr(part).encode())
+    return h.hexdigest()
+
+
+def code() -> str:
+    """Hash the sources of training: with other code another result may come out."""
+    return digest(*(file.read_bytes() for file in sorted(Path(__file__).parent.rglob("*.py"))))
+
+
+class Checkpoint:
+    """The file of one group of students; it says its name, its batches and its SHA-256.
+
+    Compiled code reads and writes where shapes tell it to, so a file that is not what it should be,
+    since it was damaged, swapped or made by other means, is not used: `load` warns of it.
+
+    Parameters
+    ----------
+    folder : an existing folder for the file.
+    name : of the file; what is trained, on what and by which code must all change it.
+    state : where training starts; what is loaded must have its dtypes and shapes.
+    records : the numbers of updates after which there is a record.
+    made : arrays with a column for each record, which `save` reads and `load` fills in.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, state: State, records: Array, made: dict[str, Array]
+    ) -> None:
+        self.path, self.lock = folder / f"{name}.safetensors", folder / ".lock"
+        self.state, self.records, self.made = state, records, made
+        self.of_a_longer_call = False
+
+    def _says(self, arrays: dict[str, Array], batches: str) -> dict[str, str]:
+        """What stands in the file beside its arrays."""
+        content = digest(
+            self.path.name, batches, *(part for kv in sorted(arrays.items()) for part in kv)
+        )
+        return {"name": self.path.name, "batches": batches, "sha256": content}
+
+    def save(self, state: State, count: int, batches: Array) -> None:
+        """Write the state after ``count`` records, whole or not at all."""
+        if self.of_a_longer_call:
+            return
+        arrays = {name: getattr(state, name) for name in STATE} | {"records": self.records[:count]}
+        arrays |= {f"made {name}": a[:, :count] for name, a in self.made.items()}
+        arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+        says = self._says(arrays, digest(batches[: state.update]))
+        with FileLock(self.lock):  # who holds it writes: what lies there was left by a kill
+            for left in self.path.parent.glob(".*.safetensors.*"):
+                left.unlink()
+            write_whole(self.path, save(arrays, metadata=says))
+
+    def load(self, batches: Array) -> tuple[State, int]:
+        """Read the last state and its number of records; where none is to be had, the start and 0.
+
+        One of a call with more updates is left alone, and one with other batches made again.
+        """
+        if not self.path.exists():
+            return self.state, 0
+        try:
+            with safe_open(os.fspath(self.path), framework="numpy") as file:
+                says, names = file.metadata() or {}, file.keys()
+                arrays = {name: file.get_tensor(name) for name in names}
+            require(
+                says == self._says(arrays, says.get("batches", "")),
+                "its name or its SHA-256 is another's",
+            )
+            records = arrays["records"]
+            update, count = int(records[-1]), len(records)
+            self.of_a_longer_call = update > self.records[-1]
+            same = says["batches"] == digest(batches[:update])
+            if not (same and np.array_equal(records, self.records[:count])):
+                return self.state, 0
+            self._check(arrays, count)
+        except (SafetensorError, OSError, KeyError, IndexError, TypeError, ValueError) as error:
+            warnings.warn(f"{self.path} is damaged ({error}) and is made again", stacklevel=2)
+            return self.state, 0
+        for name, values in self.made.items():
+            values[:, :count] = arrays[f"made {name}"]
+        return State(**{name: arrays[name] for name in STATE}, update=update), count
+
+    def _check(self, arrays: dict[str, Array], count: int) -> None:
+        """Refuse arrays of another dtype or shape, and states that are not finite."""
+        wanted = {name: getattr(self.state, name) for name in STATE}
+        wanted |= {f"made {name}": a[:, :count] for name, a in self.made.items()}
+        for name, like in wanted.items():
+            a = arrays[name]
+            same = (a.dtype, a.shape) == (like.dtype, like.shape)
+            require(
+                same and (name not in STATE or np.isfinite(a).all()),
+                f"{name} is {a.dtype} of shape {a.shape}; needed: {like.dtype} of {like.shape}"
+                + ", finite" * (name in STATE),
+            )
