@@ -74,9 +74,7 @@ class Checkpoint:
         arrays |= {f"made {name}": a[:, :count] for name, a in self.made.items()}
         arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
         says = self._says(arrays, digest(batches[: state.update]))
-        with FileLock(self.lock):  # who holds it writes: what lies there was left by a kill
-            for left in self.path.parent.glob(".*.safetensors.*"):
-                left.unlink()
+        with FileLock(self.lock):
             write_whole(self.path, save(arrays, metadata=says))
 
     def load(self, batches: Array) -> tuple[State, int]:
@@ -84,6 +82,9 @@ class Checkpoint:
 
         One of a call with more updates is left alone, and one with other batches made again.
         """
+        with FileLock(self.lock):  # who holds it writes: what is half written was left by a kill
+            for left in self.path.parent.glob(".*.safetensors.*"):
+                left.unlink()
         if not self.path.exists():
             return self.state, 0
         try:
