@@ -345,7 +345,7 @@ def test_a_broken_reference_fails_the_strict_build(
 ) -> None:
     """The site's own configuration, over one page."""
     book = tmp_path / "book"
-    shutil.copytree(ROOT / "book", book, ignore=shutil.ignore_patterns("_build"))
+    shutil.copytree(ROOT / "book", book, ignore=shutil.ignore_patterns("_build", "live-assets"))
     (book / "_toc.yml").write_text(
         "format: jb-book\nroot: book/index\nchapters: [{file: book/references}]\n", encoding="utf-8"
     )
