@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 
 from companion.theory.dilation import orthogonal_dilation
-from companion.theory.exact import rational_matrix
 from companion.theory.network import RNN
 from companion.theory.theorem1 import unitary_equivalent
 from companion.theory.theorem2 import find_witness, memoryless_teacher
@@ -383,6 +382,7 @@ def scaling_rows() -> list[Row]:
 
 def theory_rows() -> list[Row]:
     """A large dilation against the singular values it is made from, and a large exact witness."""
+    from flint import fmpq, fmpq_mat
     from scipy.linalg import svd
 
     rng, rows = np.random.default_rng(0), []
@@ -396,7 +396,7 @@ def theory_rows() -> list[Row]:
     U = np.linalg.qr(rng.standard_normal((2 * n - 1, 2 * n - 1)))[0]
     keep = slice(2 * n - 1)
     student = RNN(U, full.F[keep], full.b[keep], full.C[:, keep], full.h_init[keep])
-    exact = rational_matrix(U)
+    exact = fmpq_mat(*U.shape, [fmpq(*v.as_integer_ratio()) for v in U.ravel().tolist()])
     peer, own = least_ms(exact.det, partial(find_witness, student, 1.0))
     rows.append(Row("witness", f"n = {n}, N = {2 * n - 1}", own, "exact det U (flint)", peer))
     return rows

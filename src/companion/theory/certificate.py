@@ -3,7 +3,8 @@
 Two kinds. *difference*: the outputs of a student and of the memoryless teacher on one input lie in
 disjoint intervals. *equality*: a network and a unitary one have equal outputs, in exact rational
 arithmetic, on one long input, and where the bias −M can be shown to suffice, on every bounded one.
-A certificate holds every number it speaks about: as hexadecimal floats, or as fractions "p/q".
+A certificate holds every number it speaks about: as hexadecimal floats, or as fractions "p/q". Its
+sentence is part of what is proved: every number in it is exact, or rounded in the safe direction.
 """
 
 from __future__ import annotations
@@ -11,53 +12,49 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
 from math import lcm
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
-from companion.theory.exact import (
-    ball_outputs,
-    dyadic,
-    float_below,
-    fraction,
-    parameters,
-    rational,
-    rational_matrix,
+from companion.theory import reading as read
+from companion.theory.arithmetic import (
+    at_least,
+    at_most,
+    decimal,
+    float_above,
+    floor_log2,
+    positive_definite,
+    product,
+    root_above,
 )
+from companion.theory.balls import balls_are, ends, precision
+from companion.theory.exact import integer_outputs, teacher_and_student
 from companion.theory.files import write_whole
-from companion.theory.network import ACTIVATIONS, RNN, spectral_norm
+from companion.theory.network import ACTIVATIONS, RNN, is_unitary
+from companion.theory.reading import CertificateError
 from companion.theory.theorem1 import state_bound
-from companion.theory.theorem2 import Witness, memoryless_teacher
-
-if TYPE_CHECKING:
-    from flint import arb, fmpq_mat
+from companion.theory.theorem2 import Witness
 
 Array = np.ndarray
 
-FORMAT, VERSION = "companion certificate", 1
+FORMAT, VERSION = "companion certificate", 2
 # A file from anywhere must not be able to keep the checker busy for long.
-MAX_BYTES, MAX_STATES, MAX_STEPS, MAX_DIGITS, MAX_BITS = 8_000_000, 512, 4096, 4000, 2**13
-MAX_WORK = 5e10  # bit operations, roughly; under a minute
-_LONGEST = 13_000  # bits after the point: under MAX_DIGITS digits
-_SHARP = 0.999999  # enclose a gap this tightly before printing it
-_NUMBER = re.compile(r"-?0x[01]\.[0-9a-f]{1,13}p[+-][0-9]{1,4}|-?[0-9]+(/[1-9][0-9]*)?")
-
-
-class CertificateError(ValueError):
-    """The certificate is malformed, was altered, or claims what does not hold."""
+MAX_BYTES = 4_000_000
+MAX_BITS = 2**14  # of the balls
+MAX_WORK = 5e9  # nanoseconds, reckoned for one core of 2020; a slower one takes longer
+_FINE = 48  # an interval is rounded outwards to multiples of 2^-48 of the gap
 
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """A proved statement with everything needed to prove it again.
+    """Hold a proved statement with everything needed to prove it again.
 
     Parameters
     ----------
@@ -75,21 +72,14 @@ class Certificate:
 
     @property
     def sha256(self) -> str:
-        """Hash of kind, statement and body."""
+        """Hash kind, statement and body."""
         content = [FORMAT, VERSION, self.kind, self.statement, self.body]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the certificate as JSON, whole or not at all."""
-        content = {
-            "format": FORMAT,
-            "version": VERSION,
-            "kind": self.kind,
-            "statement": self.statement,
-            "body": self.body,
-            "sha256": self.sha256,
-        }
+        content = {"format": FORMAT, "version": VERSION} | vars(self) | {"sha256": self.sha256}
         write_whole(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -123,29 +113,33 @@ def certify_witness(
     >>> print(certify_witness(student, find_witness(student, 1.0)))  # doctest: +ELLIPSIS
     At step 1, output 0, the memoryless relu teacher gives [...] and this student of 1 states...
     """
-    teacher = memoryless_teacher(student.m, student.activation)
-    bits = 64
-    while bits <= MAX_BITS:
-        _limit_work(student, len(witness.input), bits)
-        found = _clearest(teacher, student, witness.input, bits)
-        if found is not None:
-            break
-        bits *= 2
-    else:
-        raise CertificateError(f"no difference is visible at {MAX_BITS} bits of precision.")
-    k, c, (t_low, t_high), (s_low, s_high) = found
-    apart = _apart((s_low, s_high), (t_low, t_high))
-    gap = Fraction(float_below(rational(apart))) or Fraction(2) ** _exponent(apart)
+    x, bits = np.asarray(witness.input), 64
+    if x.shape[1:] != (student.m,) or student.p != student.m:
+        raise CertificateError(
+            f"the student maps {student.m} inputs to {student.p} outputs and the input has shape "
+            f"{x.shape}; it must have (T, {student.m}), and as many outputs as inputs."
+        )
+    while (found := _clearest_output(student, x, bits)) is None:
+        if (bits := 2 * bits) > MAX_BITS / 2:
+            raise CertificateError(f"no difference is visible at {MAX_BITS // 2} bits.")
+    (k, c), gap = found
+    # Twice the precision at which the gap is seen: then the rounding outwards decides, not the
+    # last bits of an enclosure, and every kind of balls gives the same certificate.
+    unit = Fraction(2) ** (floor_log2(gap) - _FINE)
+    intervals = [
+        (low // unit * unit, -(-high // unit) * unit)
+        for low, high in _enclosures(student, x, k, c, 2 * bits)
+    ]
     body = {
-        "student": _network(student),
-        "input": _encode(witness.input),
-        "input_bound": None if input_bound is None else _text(fraction(rational(input_bound))),
+        "student": read.write_network(student),
+        "input": read.write_array(x),
+        "input_bound": None if input_bound is None else read.write_number(Fraction(input_bound)),
         "step": k,
         "output": c,
-        "bits": bits,
-        "teacher_interval": [_text(t_low), _text(t_high)],
-        "student_interval": [_text(s_low), _text(s_high)],
-        "gap_above": _text(gap),
+        "bits": 2 * bits,
+        "teacher_interval": [read.write_number(v) for v in intervals[0]],
+        "student_interval": [read.write_number(v) for v in intervals[1]],
+        "gap_above": read.write_number(_apart(*intervals)),
     }
     return _checked("difference", body)
 
@@ -181,16 +175,20 @@ def certify_equivalence(
             "up to rounding. rational_contraction(n, rng) draws exact ones."
         )
     body: dict[str, Any] = {
-        "network": _network(rnn),
-        "unitary": _network(unitary),
-        "input": _encode(np.asarray(x)),
+        "network": read.write_network(rnn),
+        "unitary": read.write_network(unitary),
+        "input": read.write_array(np.asarray(x)),
         "input_bound": None,
     }
     if input_bound is not None:
-        bound = state_bound(rnn, float(input_bound))
-        body["input_bound"] = _text(fraction(rational(input_bound)))
-        body["state_norm"] = _text(Fraction(bound.norm))
-        body["state_upper"] = [_text(Fraction(v)) for v in bound.upper.tolist()]
+        try:
+            X = Fraction(input_bound)
+            bound = state_bound(rnn, float_above(X))
+        except (ValueError, ArithmeticError) as error:
+            raise CertificateError(f"the states could not be bounded: {error}") from error
+        body["input_bound"] = read.write_number(X)
+        body["state_norm"] = read.write_number(Fraction(bound.norm))
+        body["state_upper"] = read.write_array(bound.upper)
     return _checked("equality", body)
 
 
@@ -199,124 +197,169 @@ def recheck(path: str | os.PathLike[str]) -> Certificate:
 
     Raises
     ------
-    CertificateError : if the file is too large, malformed or altered, if the work it asks for is
-        beyond the limits, or if its claim does not hold.
+    CertificateError : if the file is no regular one or too large, malformed or altered, if the work
+        it asks for is beyond the limits, or if its claim does not hold.
     OSError : if the file cannot be read.
     """
     source = Path(path)
-    if source.stat().st_size > MAX_BYTES:
-        raise CertificateError(f"{source} is larger than {MAX_BYTES} bytes.")
+    what = source.stat()
+    if not stat.S_ISREG(what.st_mode) or what.st_size > MAX_BYTES:
+        raise CertificateError(f"{source} is not a regular file of at most {MAX_BYTES} bytes.")
+    with source.open("rb") as file:
+        data = file.read(MAX_BYTES)
     try:
-        content = json.loads(source.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CertificateError(f"{source} is not JSON: {error}") from error
-    keys = {"format", "version", "kind", "statement", "body", "sha256"}
-    if not isinstance(content, dict) or set(content) != keys or content["format"] != FORMAT:
-        raise CertificateError(
-            f"{source} is not a certificate: it must have the keys {sorted(keys)}."
-        )
-    if content["version"] != VERSION:
-        raise CertificateError(f"version is {content['version']!r}; this program reads {VERSION}.")
-    kind, statement, body = content["kind"], content["statement"], content["body"]
-    if kind not in _PROOFS or not isinstance(body, dict) or not isinstance(statement, str):
-        raise CertificateError(f"kind is {kind!r}; allowed: {', '.join(_PROOFS)}.")
-    try:
-        sha256 = Certificate(kind, statement, body).sha256
-    except RecursionError as error:
-        raise CertificateError(f"{source} is nested too deeply.") from error
-    if content["sha256"] != sha256:
-        raise CertificateError(f"{source} was altered: its hash does not match its content.")
-    certificate = _checked(kind, body)
-    if statement != certificate.statement:
-        raise CertificateError(f"the statement is not what was proved: {certificate.statement}")
+        content = json.loads(data.decode(), object_pairs_hook=_no_name_twice)
+        at = read.entries(
+            content, "file", format=read.one_of(FORMAT), version=read.one_of(VERSION),
+            kind=read.one_of(*_PROOFS), statement=read.line, body=lambda v, path: v,
+            sha256=read.line,
+        )  # fmt: skip
+        claimed = Certificate(at["kind"], at["statement"], at["body"])
+        if at["sha256"] != claimed.sha256:
+            raise CertificateError("it was altered: its hash does not match its content.")
+        certificate = _checked(claimed.kind, claimed.body)
+        if claimed.statement != certificate.statement:
+            raise CertificateError(f"the statement is not what is proved: {certificate.statement}")
+    except RecursionError:
+        raise CertificateError(f"{source} is nested too deeply.") from None
+    except ValueError as error:
+        raise CertificateError(f"{source}: {error}") from error
     return certificate
 
 
-def _checked(kind: str, body: dict[str, Any]) -> Certificate:
-    """The certificate, its statement proved from ``body`` alone: the one way to make one."""
-    return Certificate(kind, _PROOFS[kind](body), body)
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(entries := dict(pairs)) < len(pairs):
+        raise CertificateError("an entry is there twice.")
+    return entries
 
 
-def _prove_difference(body: dict[str, Any]) -> str:
-    _keys(body, "student", "input", "input_bound", "step", "output", "bits", "teacher_interval",
-          "student_interval", "gap_above")  # fmt: skip
-    student = _parse_network(body["student"], "student")
-    x = _parse(body["input"], "input", 2)
+def _checked(kind: str, body: Any) -> Certificate:
+    """Prove the statement from ``body`` alone: the one way to make a certificate."""
+    try:
+        return Certificate(kind, _PROOFS[kind](body), body)
+    except ArithmeticError as error:
+        raise CertificateError(f"the numbers are beyond what is computed: {error}") from error
+
+
+# --- difference
+
+
+def _prove_difference(body: Any) -> str:
+    at = read.entries(
+        body, "body", student=read.network, input=read.matrix, input_bound=read.number_or_null,
+        step=read.whole(0, read.MAX_STEPS), output=read.whole(0, read.MAX_STATES),
+        bits=read.whole(2, MAX_BITS),
+        teacher_interval=read.interval, student_interval=read.interval, gap_above=read.number,
+    )  # fmt: skip
+    student, x, k, c, bits = (at[key] for key in ("student", "input", "step", "output", "bits"))
     steps, n = x.shape
-    if student.m != n or student.p != n:
-        raise CertificateError(f"student maps {student.m} inputs to {student.p}; input has {n}.")
-    k, c = _integer(body["step"], "step", steps), _integer(body["output"], "output", n)
-    bits = _integer(body["bits"], "bits", MAX_BITS + 1)
-    _limit_work(student, steps, 2 * bits)
+    if (student.m, student.p) != (n, n) or k >= steps or c >= n:
+        raise CertificateError(
+            f"body.student maps {student.m} inputs to {student.p} outputs, body.input is {steps} × "
+            f"{n}, and the claim is about step {k}, output {c}: these do not fit together."
+        )
     largest = max(abs(v) for v in x.flat)
-    within = f"max |x| = {float(largest):.6g}"
-    if body["input_bound"] is not None:
-        bound = _parse_number(body["input_bound"], "input_bound")
-        if largest > bound:
-            raise CertificateError(
-                f"input reaches {float(largest)}, above the bound {float(bound)}."
-            )
-        within = f"|x| ≤ {float(bound):.6g}"
-    teacher = memoryless_teacher(n, student.activation)
-    intervals = []
-    # At twice the precision the balls lie well inside intervals that were honestly rounded out.
-    for name, rnn in (("teacher", teacher), ("student", student)):
-        low, high = _parse(body[f"{name}_interval"], f"{name}_interval", 1, 2)
-        least, most = _ends(ball_outputs(rnn, x[: k + 1], 2 * bits)[k][c], 2 * bits)
+    bound = largest if at["input_bound"] is None else at["input_bound"]
+    if largest > bound:
+        raise CertificateError(
+            f"the input reaches {at_least(largest)}, above the bound {at_most(bound)}."
+        )
+    intervals = at["teacher_interval"], at["student_interval"]
+    for name, (low, high), (least, most) in zip(
+        ("teacher", "student"), intervals, _enclosures(student, x, k, c, bits), strict=True
+    ):
         if not low <= least <= most <= high:
-            raise CertificateError(f"the {name}'s output is not inside [{low}, {high}].")
-        intervals.append((low, high))
-    (t_low, t_high), (s_low, s_high) = intervals
-    gap, apart = _parse_number(body["gap_above"], "gap_above"), _apart(*intervals)
-    if apart <= 0 or not 0 <= gap <= apart:
-        raise CertificateError("the intervals are not disjoint, or not as far apart as claimed.")
-    shown = f"{float(gap):.6g}" if gap >= Fraction(5e-324) else f"2^{_exponent(gap)}"
+            raise CertificateError(f"the {name}'s output is not inside body.{name}read.interval.")
+    if not 0 < at["gap_above"] <= _apart(*intervals):
+        raise CertificateError("body.gap_above is not above 0, or not proved by the intervals.")
+    teacher_text, student_text = (
+        f"[{decimal(low, 17, up=False)}, {decimal(high, 17, up=True)}]" for low, high in intervals
+    )
     return (
         f"At step {k}, output {c}, the memoryless {student.activation} teacher gives "
-        f"{_interval(t_low, t_high)} and this student of {student.n} states "
-        f"{_interval(s_low, s_high)}: they differ by at least {shown} "
-        f"(input of {steps} × {n}, {within}; proved at {bits} bits)."
+        f"{teacher_text} and this student of {student.n} states {student_text}: they differ by at "
+        f"least {at_least(at['gap_above'])} (input of {steps} × {n}, |x| ≤ {at_most(bound)}; "
+        f"proved at {bits} bits)."
     )
 
 
-def _prove_equality(body: dict[str, Any]) -> str:
-    bounded = body.get("input_bound") is not None
-    extra = ("state_norm", "state_upper") if bounded else ()
-    _keys(body, "network", "unitary", "input", "input_bound", *extra)
-    rnn = _parse_network(body["network"], "network").astype(object)
-    unitary = _parse_network(body["unitary"], "unitary").astype(object)
-    x = _parse(body["input"], "input", 2)
-    if {rnn.activation, unitary.activation} != {"relu"} or (rnn.m, rnn.p) != (unitary.m, unitary.p):
-        raise CertificateError("the two must be ReLU networks with the same inputs and outputs.")
-    if x.shape[1] != rnn.m:
-        raise CertificateError(f"input has {x.shape[1]} columns; the networks take {rnn.m}.")
-    for candidate in (rnn, unitary):
-        _limit_exact_work(candidate, x)
-    a, b = parameters(rnn), parameters(unitary)
-    if b.W.transpose() * b.W != _identity(unitary.n):
+Ends = tuple[Fraction, Fraction]
+
+
+def _enclosures(student: RNN, x: Array, k: int, c: int, bits: int) -> tuple[Ends, Ends]:
+    """Enclose output c at step k of the teacher and of the student."""
+    _limit_ball_work(student, k + 1, bits)
+    wanted, y, _ = teacher_and_student(student, x[: k + 1], bits)
+    with precision(bits):
+        return ends(wanted[k, c]), ends(y[k, c])
+
+
+def _clearest_output(student: RNN, x: Array, bits: int) -> tuple[tuple[int, int], Fraction] | None:
+    """Find step and output with the largest proved gap, and the gap to 2⁻²⁰; None if none shows."""
+    _limit_ball_work(student, len(x), bits)
+    wanted, y, at = teacher_and_student(student, x, bits)
+    with precision(bits):
+        low, high = ends(abs(y[at] - wanted[at]))
+    return (at, low) if low > high * (1 - Fraction(1, 2**20)) else None
+
+
+def _apart(one: Ends, other: Ends) -> Fraction:
+    """Measure the distance of two intervals; negative if they overlap."""
+    return max(one[0] - other[1], other[0] - one[1])
+
+
+def _limit_ball_work(rnn: RNN, steps: int, bits: int) -> None:
+    smooth = 2000 + bits**2 / 100 if rnn.activation in ("sigmoid", "tanh") else 0
+    work = steps * rnn.n * ((rnn.n + rnn.m + rnn.p) * (200 + 0.8 * bits) + smooth)
+    # The teacher's states, one an output; and balls in plain Python take some 40 times longer.
+    work += steps * rnn.m * (200 + bits + smooth)
+    _limit_work(work * (40 if balls_are() == "python" else 1))
+
+
+def _limit_work(nanoseconds: float) -> None:
+    if nanoseconds > MAX_WORK:
+        raise CertificateError(
+            f"the check would take about {nanoseconds / 1e9:.3g} s of work; {MAX_WORK / 1e9:.0f} s "
+            "are allowed: fewer steps, states or bits."
+        )
+
+
+# --- equality
+
+
+def _prove_equality(body: Any) -> str:
+    bounded = isinstance(body, dict) and body.get("input_bound") is not None
+    extra = {"state_norm": read.number, "state_upper": read.vector} if bounded else {}
+    at = read.entries(body, "body", network=read.network, unitary=read.network, input=read.matrix,
+                  input_bound=read.number_or_null, **extra)  # fmt: skip
+    rnn, unitary, x = at["network"], at["unitary"], at["input"]
+    if {rnn.activation, unitary.activation} != {"relu"}:
+        raise CertificateError("body.network and body.unitary must be ReLU networks.")
+    if (rnn.m, rnn.p) != (unitary.m, unitary.p) or x.shape[1] != rnn.m:
+        raise CertificateError("body.network, body.unitary and body.input do not fit together.")
+    _limit_work(_exact_work(rnn, x) + _exact_work(unitary, x))
+    if not is_unitary(unitary):
         raise CertificateError("the recurrent matrix of the unitary network is not orthogonal.")
-    h, s = a.h_init, b.h_init
-    for k, row in enumerate(x):
-        u = rational_matrix(row)
-        h, s = a.step(h, u), b.step(s, u)
-        if a.C * h != b.C * s:
+    runs = zip(integer_outputs(rnn, x), integer_outputs(unitary, x), strict=True)
+    for k, ((y, d), (y_unitary, d_unitary)) in enumerate(runs):
+        if (y * d_unitary != y_unitary * d).any():
             raise CertificateError(f"the outputs differ at step {k}.")
     scope = ""
     if bounded:
-        X = _parse_number(body["input_bound"], "input_bound")
-        _prove_for_all_inputs(rnn, unitary, X, body)
-        scope = f"; and on every input with |x(k)| ≤ {float(X):.6g}, over every horizon"
+        X = at["input_bound"]
+        _prove_for_all_inputs(rnn, unitary, X, at["state_norm"], at["state_upper"])
+        scope = f"; and on every input with |x(k)| ≤ {at_least(X, 17)}, over every horizon"
     return (
         f"A ReLU network of {rnn.n} states and a unitary one of {unitary.n} (U'U = I exactly) have "
         f"equal outputs, in exact rational arithmetic, on an input of {len(x)} steps{scope}."
     )
 
 
-def _prove_for_all_inputs(rnn: RNN, unitary: RNN, X: Fraction, body: dict[str, Any]) -> None:
-    """Theorem 1's hypotheses, over the rationals: form, invariant ball and box, size of M."""
+def _prove_for_all_inputs(rnn: RNN, unitary: RNN, X: Fraction, R: Fraction, upper: Array) -> None:
+    """Check theorem 1's hypotheses over the rationals: form, invariant ball and box, size of M."""
     n, r = rnn.n, unitary.n - rnn.n
-    R = _parse_number(body["state_norm"], "state_norm")
-    upper = _parse(body["state_upper"], "state_upper", 1, n)
+    if X < 0 or len(upper) != n:
+        raise CertificateError(f"body.input_bound must be at least 0, body.state_upper hold {n}.")
     form = r >= 0 and all(
         (np.asarray(left) == right).all()
         for left, right in (
@@ -327,224 +370,67 @@ def _prove_for_all_inputs(rnn: RNN, unitary: RNN, X: Fraction, body: dict[str, A
     )  # fmt: skip
     if not form:
         raise CertificateError("the unitary network is not of the form of theorem 1.")
-    W = parameters(rnn).W
-    eps = float(np.finfo(float).eps)  # margins of half those in `state_bound`, whose R is checked
-    omega = rational(spectral_norm(rnn) + 5 * n * eps)
-    if not _positive_definite(_identity(n) * (omega * omega) - W.transpose() * W):
-        raise CertificateError("‖W‖₂ could not be bounded.")
-    # ‖F‖ ≤ Frobenius would be too coarse for the M of theorem 1: bound its square as W's.
-    F_norm = float(np.linalg.norm(rnn.F.astype(float), 2))
-    f = rational(F_norm * (1 + 5 * (n + rnn.m) * eps))
-    F = parameters(rnn).F
-    if not _positive_definite(_identity(rnn.m) * (f * f) - F.transpose() * F):
-        raise CertificateError("‖F‖₂ could not be bounded.")
-    h_low = -_positive_part(-rnn.h_init)
-    push = fraction(f) * X + _norm_above(rnn.b)
-    if _norm_above(rnn.h_init) > R or fraction(omega) * R + push > R:
+    push = _norm_above(rnn.F) * X + _length_above(rnn.b)
+    if _length_above(rnn.h_init) > R or _norm_above(rnn.W) * R + push > R:
         raise CertificateError("the ball of states is not mapped into itself.")
-    plus, minus = _positive_part(rnn.W), _positive_part(-rnn.W)
-    drive = np.array([_norm_above(row) * X for row in rnn.F]) + rnn.b - minus @ h_low
-    for i, reach in enumerate(plus @ upper + drive):
+    relu = ACTIVATIONS["relu"]
+    h_low = -relu(-rnn.h_init)
+    drive = np.array([_length_above(row) * X for row in rnn.F]) + rnn.b - relu(-rnn.W) @ h_low
+    for i, reach in enumerate(relu(rnn.W) @ upper + drive):
         if upper[i] < max(rnn.h_init[i], 0) or (upper[i] < reach and upper[i] < R):
             raise CertificateError(f"the box of states is not mapped into itself (state {i}).")
     K = unitary.W[n:, :n]
-    boxed = _positive_part(K) @ upper - _positive_part(-K) @ h_low
+    boxed = relu(K) @ upper - relu(-K) @ h_low
     for i in range(r):
-        if -unitary.b[n + i] < min(boxed[i], _norm_above(K[i]) * R):
+        if -unitary.b[n + i] < min(boxed[i], _length_above(K[i]) * R):
             raise CertificateError(f"M is too small in new state {i}: it may switch on.")
 
 
-_PROOFS: dict[str, Callable[[dict[str, Any]], str]] = {
+def _length_above(v: Array) -> Fraction:
+    """Bound ‖v‖₂ from above, within 2⁻¹⁰⁰ relatively."""
+    return root_above(sum((a * a for a in v), Fraction(0)))
+
+
+def _norm_above(A: Array) -> Fraction:
+    """Bound ‖A‖₂ from above: by LAPACK and a margin, then c²I − AᵀA ≻ 0 is proved."""
+    largest = max(abs(v) for v in A.flat)
+    if not largest:
+        return Fraction(0)
+    unit = Fraction(2) ** floor_log2(largest)  # so that no float overflows
+    scaled = A / unit
+    # Half the margin of `state_bound`, whose ball is to be confirmed.
+    eps = 5 * sum(A.shape) * float(np.finfo(float).eps)
+    c = Fraction(float(np.linalg.norm(scaled.astype(float), 2)) * (1 + eps))
+    if not positive_definite(np.diag(np.full(A.shape[1], c * c)) - product(scaled.T, scaled)):
+        raise CertificateError("the norm of a matrix could not be bounded.")
+    return c * unit
+
+
+def _exact_work(rnn: RNN, x: Array) -> Any:
+    """Reckon the nanoseconds of `_prove_equality` for one network: h⁽ᵏ⁾ lengthens by W's a step."""
+    bits = {name: _bits(a, f"body…{name}") for name, a in vars(rnn).items() if name != "activation"}
+    T, N, w, rest = len(x), rnn.n, bits["W"], sum(bits.values()) + _bits(x, "body.input")
+    words = (T * w + rest) / 30  # of the last state; 30 bits are a digit of Python's integers
+    steps = N * (N + rnn.p) * (80 + words * (w / 30 + 1)) + N * words * rest / 30
+    compared = 6 * rnn.p * words**1.6
+    definite = N**3 * (300 + 10 * (N * (2 * w + 110) / 30) ** 1.6)
+    return T * (steps + compared + N * rnn.m * (80 + rest)) + definite + rnn.m**3 * 300
+
+
+def _bits(a: Array, path: str) -> int:
+    """Measure the integers over the common denominator of an array."""
+    d: int = 1
+    for v in {v.denominator for v in a.flat}:
+        d = lcm(d, v)
+        if d.bit_length() > 20_000:
+            raise CertificateError(f"{path} has denominators too long for an exact run.")
+    return d.bit_length() + int(max(v.numerator.bit_length() for v in a.flat))
+
+
+_PROOFS: dict[str, Callable[[Any], str]] = {
     "difference": _prove_difference,
     "equality": _prove_equality,
 }
-
-Ends = tuple[Fraction, Fraction]
-
-
-def _clearest(a: RNN, b: RNN, x: Array, bits: int) -> tuple[int, int, Ends, Ends] | None:
-    """Step, output and enclosures of the output with the largest proved difference, if any."""
-    from flint import arb, ctx
-
-    ya, yb = ball_outputs(a, x, bits), ball_outputs(b, x, bits)
-    with ctx.workprec(bits):
-        gaps = {
-            (k, c): abs(u - v)
-            for k, (ra, rb) in enumerate(zip(ya, yb, strict=True))
-            for c, (u, v) in enumerate(zip(ra, rb, strict=True))
-        }
-        k, c = max(gaps, key=lambda at: gaps[at].lower())
-        if not gaps[k, c].lower() > gaps[k, c].upper() * arb(_SHARP):
-            return None
-    sides = [_ends(y[k][c], bits) for y in (ya, yb)]
-    as_floats = [
-        (Fraction(float_below(rational(low))), -Fraction(float_below(rational(-high))))
-        for low, high in sides
-        if max(abs(low), abs(high)) < 2**1000
-    ]
-    if len(as_floats) == 2 and _apart(*as_floats) > Fraction(_SHARP) * _apart(*sides):
-        sides = as_floats  # short to print, when that costs next to nothing of the gap
-    return (k, c, sides[0], sides[1]) if _apart(*sides) > 0 else None
-
-
-def _ends(ball: arb, bits: int) -> Ends:
-    """Rational ends of an interval around the ball, none of them too long to write down."""
-    from flint import arb, ctx
-
-    with ctx.workprec(bits):  # the end points are rounded outwards to the working precision
-        low, high, least = ball.lower(), ball.upper(), arb((1, -_LONGEST))
-        low = low if abs(low) >= least else (arb(0) if low >= 0 else -least)
-        high = high if abs(high) >= least else (arb(0) if high <= 0 else least)
-    return dyadic(low), dyadic(high)
-
-
-def _apart(one: Ends, other: Ends) -> Fraction:
-    """The distance of two intervals, negative if they overlap."""
-    return max(one[0] - other[1], other[0] - one[1])
-
-
-def _interval(low: Fraction, high: Fraction) -> str:
-    return f"[{float(low):.17g}, {float(high):.17g}]"
-
-
-def _exponent(value: Fraction) -> int:
-    """The largest e with 2^e ≤ value."""
-    e = value.numerator.bit_length() - value.denominator.bit_length()
-    return e if Fraction(2) ** e <= value else e - 1
-
-
-def _identity(n: int) -> fmpq_mat:
-    from flint import fmpq_mat
-
-    return fmpq_mat(n, n, [int(i == j) for i in range(n) for j in range(n)])
-
-
-def _positive_part(a: Array) -> Array:
-    return ACTIVATIONS["relu"](a)
-
-
-def _positive_definite(A: fmpq_mat) -> bool:
-    rows = A.tolist()
-    for k, pivot_row in enumerate(rows):
-        if pivot_row[k] <= 0:
-            return False
-        for row in rows[k + 1 :]:
-            factor = row[k] / pivot_row[k]
-            row[k:] = [v - factor * p for v, p in zip(row[k:], pivot_row[k:], strict=True)]
-    return True
-
-
-def _norm_above(v: Array) -> Fraction:
-    """A rational upper bound of ‖v‖₂, within 2⁻¹⁰⁰ relatively."""
-    from flint import arb, ctx
-
-    square = rational(sum((Fraction(a) ** 2 for a in v), Fraction(0)))
-    with ctx.workprec(128):
-        return dyadic(arb(square).sqrt().upper())
-
-
-def _network(rnn: RNN) -> dict[str, Any]:
-    arrays = {name: _encode(getattr(rnn, name)) for name in ("W", "F", "b", "C", "h_init")}
-    return {"activation": rnn.activation, **arrays}
-
-
-def _text(value: Fraction) -> str:
-    """Hexadecimal where float64 holds the number, "p/q" elsewhere: exact either way."""
-    if max(value.numerator.bit_length(), value.denominator.bit_length()) > 3.32 * MAX_DIGITS:
-        raise CertificateError(f"a number has more than {MAX_DIGITS} digits.")
-    try:
-        return float(value).hex() if Fraction(float(value)) == value else str(value)
-    except OverflowError:
-        return str(value)
-
-
-def _encode(a: Array) -> list[Any]:
-    if a.ndim > 1:
-        return [_encode(row) for row in a]
-    return [_text(fraction(rational(v))) for v in a.tolist()]
-
-
-def _keys(data: Any, *keys: str) -> None:
-    if not isinstance(data, dict) or set(data) != set(keys):
-        raise CertificateError(f"expected exactly the entries {', '.join(keys)}.")
-
-
-def _integer(value: Any, name: str, below: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < below:
-        raise CertificateError(f"{name} is {value!r}; it must be an integer from 0 to {below - 1}.")
-    return value
-
-
-def _parse_number(value: Any, name: str) -> Fraction:
-    if not isinstance(value, str) or len(value) > MAX_DIGITS or not _NUMBER.fullmatch(value):
-        raise CertificateError(f'{name} holds {str(value)[:40]!r}; allowed: hex floats and "p/q".')
-    try:
-        return Fraction(float.fromhex(value)) if "x" in value else Fraction(value)
-    except OverflowError as error:
-        raise CertificateError(f"{name} holds {value!r}, beyond float64.") from error
-
-
-def _parse(value: Any, name: str, dimensions: int, length: int | None = None) -> Array:
-    """Nested lists of numbers as an object array of Fractions, sizes checked first."""
-    rows = value if dimensions == 2 else [value]
-    if not isinstance(rows, list) or not 1 <= len(rows) <= max(MAX_STEPS, MAX_STATES):
-        raise CertificateError(f"{name} must be a list of 1 to {MAX_STEPS} rows.")
-    if any(not isinstance(row, list) or not 1 <= len(row) <= MAX_STATES for row in rows):
-        raise CertificateError(f"{name} must hold lists of 1 to {MAX_STATES} numbers.")
-    if len({len(row) for row in rows}) > 1 or (length is not None and len(rows[0]) != length):
-        raise CertificateError(f"{name} has rows of wrong or different lengths.")
-    flat = np.empty(len(rows) * len(rows[0]), dtype=object)
-    flat[:] = [_parse_number(v, name) for v in chain.from_iterable(rows)]
-    return flat.reshape(len(rows), -1) if dimensions == 2 else flat
-
-
-def _parse_network(data: Any, name: str) -> RNN:
-    _keys(data, "activation", "W", "F", "b", "C", "h_init")
-    arrays = {
-        key: _parse(data[key], f"{name}.{key}", 1 if key in ("b", "h_init") else 2)
-        for key in ("W", "F", "b", "C", "h_init")
-    }
-    numbers = chain.from_iterable(a.flat for a in arrays.values())
-    if all("x" in _text(v) for v in numbers):
-        arrays = {key: a.astype(float) for key, a in arrays.items()}
-    try:
-        return RNN(**arrays, activation=data["activation"])
-    except (TypeError, ValueError) as error:
-        raise CertificateError(f"{name} is not a network: {error}") from error
-
-
-def _limit_work(rnn: RNN, steps: int, bits: int) -> None:
-    work = float(steps) * rnn.n * (rnn.n + rnn.m + 100) * bits
-    if work > MAX_WORK or steps > MAX_STEPS:
-        raise CertificateError(
-            f"the check would take {work:.3g} bit operations; {MAX_WORK:.3g} allowed."
-        )
-
-
-def _limit_exact_work(rnn: RNN, x: Array) -> None:
-    # The denominators of h(k) divide lcm(W)^k lcm(F) lcm(b) lcm(x) lcm(h_init).
-    bits = {}
-    for name, a in {
-        "W": rnn.W,
-        "F": rnn.F,
-        "b": rnn.b,
-        "h": rnn.h_init,
-        "C": rnn.C,
-        "x": x,
-    }.items():
-        denominator, largest = 1, 1
-        for v in a.flat:
-            denominator = lcm(denominator, v.denominator)
-            largest = max(largest, v.numerator.bit_length())
-            if denominator.bit_length() > 20_000:
-                raise CertificateError(f"{name} has denominators too long for an exact run.")
-        bits[name] = denominator.bit_length() + largest
-    T, N = float(len(x)), float(rnn.n)
-    work = N**2 * T * (T * bits["W"] / 2 + sum(bits.values())) + N**4 * bits["W"]
-    if work > MAX_WORK:
-        raise CertificateError(
-            f"the check would take {work:.3g} bit operations; {MAX_WORK:.3g} allowed."
-        )
 
 
 __all__ = ["Certificate", "CertificateError", "certify_equivalence", "certify_witness", "recheck"]

@@ -16,6 +16,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from jaxtyping import Shaped
 
+from companion.theory.arithmetic import positive_definite, product
 from companion.theory.checks import size_of, whole_number
 
 Array = np.ndarray
@@ -295,20 +296,6 @@ def spectral_norm(rnn: RNN | Array) -> float:
     return float(np.linalg.norm(recurrent(rnn).astype(np.float64), 2))
 
 
-def positive_definite(rows: list[list[Any]]) -> bool:
-    """Decide whether a symmetric matrix is positive definite, by the pivots of its elimination.
-
-    The entries may be of any exact kind (Fraction, fmpq); for balls (arb) True is a proof.
-    """
-    for k, top in enumerate(rows):
-        if not top[k] > 0:
-            return False
-        for i in range(k + 1, len(rows)):
-            factor = rows[i][k] / top[k]
-            rows[i] = [v - factor * p for v, p in zip(rows[i], top, strict=True)]
-    return True
-
-
 def is_contractive(rnn: RNN | Array) -> bool:
     """Decide whether ‖W‖₂ < 1.
 
@@ -317,7 +304,7 @@ def is_contractive(rnn: RNN | Array) -> bool:
     """
     W = recurrent(rnn)
     if W.dtype == object:
-        return positive_definite((np.eye(len(W), dtype=int) - W.T @ W).tolist())
+        return positive_definite(np.eye(len(W), dtype=int) - product(W.T, W))
     return spectral_norm(W) < 1 - 10 * len(W) * eps_of(W)
 
 
@@ -329,7 +316,7 @@ def is_unitary(rnn: RNN | Array) -> bool:
     """
     W = recurrent(rnn)
     if W.dtype == object:
-        return not (W.T @ W - np.eye(len(W), dtype=int)).any()
+        return not (product(W.T, W) - np.eye(len(W), dtype=int)).any()
     return orthogonality_error(W) <= 10 * len(W) * eps_of(W)
 
 

@@ -8,12 +8,12 @@ G is unchanged when T φ(z) = φ(T z) for every z.
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
+from companion.theory.arithmetic import fractions, invertible, solve
 from companion.theory.dilation import (
     NotContractiveError,
     contracting_scaling,
@@ -46,12 +46,8 @@ def inverse(T: Shaped[Array, "n n"]) -> Shaped[Array, "n n"]:
         out[out != 0] = 1 / out[out != 0]
         return out
     if T.dtype == object:
-        from flint import fmpq, fmpq_mat  # exact linear algebra; not needed by float readers
-
-        A = fmpq_mat(n, n, [fmpq(v.numerator, v.denominator) for v in T.flat])
-        if A.det() != 0:
-            entries = [Fraction(int(q.p), int(q.q)) for q in A.inv().entries()]
-            return np.array(entries, dtype=object).reshape(n, n)
+        if invertible(T):
+            return solve(T, fractions(np.eye(n, dtype=int)))
     elif np.linalg.cond(T) * n * eps_of(T) < 1:
         return np.asarray(np.linalg.inv(T), dtype=T.dtype)
     raise ValueError(f"T is singular in {T.dtype}; a similarity needs an invertible matrix.")

@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Complex, Float
 
+from companion.theory.arithmetic import determinant, fractions, positive_definite, solve
+from companion.theory.balls import ball, balls, precision
 from companion.theory.dilation import (
     defect_rank,
     minimal_scaling,
@@ -22,13 +24,11 @@ from companion.theory.dilation import (
     scaled,
     unit_norm_scaling,
 )
-from companion.theory.exact import rational, rational_matrix
 from companion.theory.network import (
     RNN,
     Array,
     enlarged,
     is_unitary,
-    positive_definite,
     recurrent,
     spectral_norm,
 )
@@ -138,7 +138,7 @@ def states_needed(W: Float[Array, "n n"]) -> int:
     W = recurrent(W)
     count, label = connected_components(W != 0, connection="weak")
     blocks = [W[np.ix_(label == i, label == i)] for i in range(count)]
-    return len(W) + sum(abs(rational_matrix(block).det()) < 1 for block in blocks)
+    return len(W) + sum(abs(determinant(fractions(block))) < 1 for block in blocks)
 
 
 def fewest_below_one(
@@ -230,7 +230,6 @@ def prove_unit_values(W: Float[Array, "n n"], d: Float[Array, " n"], q: int) -> 
     complement has q(q + 1)/2 entries: as many scales are freed, the others stay. If the Newton
     image of a box of radius 2⁻¹²⁰ lies inside the box, it contains a solution, for the exact W.
     """
-    from flint import arb, arb_mat, ctx
     from scipy.linalg import qr
 
     upper = np.triu_indices(q)
@@ -245,50 +244,39 @@ def prove_unit_values(W: Float[Array, "n n"], d: Float[Array, " n"], q: int) -> 
     J = _schur_slopes(S, G, Z)[:, *upper].T
     free = qr(J, pivoting=True)[2][: len(upper[0])].tolist()
 
-    def step(over: list[Any], at: list[Any]) -> tuple[list[Any], Any]:
+    def step(over: Array, at: Array) -> tuple[Array, Array]:
         value, slopes, trailing = _complement(W, d, T, free, over)
         if over is not at:
             value = _complement(W, d, T, free, at)[0]
-        move = slopes.solve(arb_mat(len(free), 1, value)).entries()
-        return [u - v for u, v in zip(at, move, strict=True)], trailing
+        return at - solve(slopes, value[:, None])[:, 0], trailing
 
-    with ctx.workprec(400):
+    with precision(400):
         try:
-            x = [arb(0)] * len(free)
+            x = balls(np.zeros(len(free)))
             for _ in range(6):  # to the full precision, then once over a box
-                x = [v.mid() for v in step(x, x)[0]]
-            box = [u + arb(0, 2.0**-120) for u in x]
+                x = np.array([v.mid() for v in step(x, x)[0]], dtype=object)
+            box = x + ball(0, 2.0**-120)
             image, trailing = step(box, x)
         except ZeroDivisionError:
             return False
         inside = all(b.contains_interior(v) for b, v in zip(box, image, strict=True))
-        near = all(abs(v) < 1e-9 for v in box)
-        return inside and near and positive_definite((-trailing).tolist())
+        near = all(abs(v) < ball(1e-9) for v in box)
+        return inside and near and positive_definite(-trailing)
 
 
 def _complement(
-    W: Array, d: Array, T: Array, free: list[int], x: list[Any]
-) -> tuple[list[Any], Any, Any]:
+    W: Array, d: Array, T: Array, free: list[int], x: Array
+) -> tuple[Array, Array, Array]:
     """Enclose the complement at log dᵢ + xᵢ, i ``free``: its entries, their slopes, the block."""
-    from flint import arb, arb_mat
-
-    n, q = len(W), int((np.sqrt(8 * len(free) + 1) - 1) / 2)
-    e = [arb(rational(v)) for v in d.tolist()]
+    q, e, t = int((np.sqrt(8 * len(free) + 1) - 1) / 2), balls(d), balls(T)
+    upper = np.triu_indices(q)
     for i, v in zip(free, x, strict=True):
         e[i] = e[i] * v.exp()
-    w, t = arb_mat(rational_matrix(W)).tolist(), rational_matrix(T).tolist()
-    S = arb_mat([[e[i] * v / e[j] for j, v in enumerate(row)] for i, row in enumerate(w)])
-    top, rest = (arb_mat([[arb(v) for v in row[part]] for row in t])
-                 for part in (slice(q), slice(q, n)))  # fmt: skip
-    A = S.transpose() * S - arb_mat(n, n, 1)
-    trailing = rest.transpose() * A * rest
-    Z = top - rest * trailing.solve(rest.transpose() * A * top)
-    C = Z.transpose() * A * Z
-    SZ, GZ, z = (S * Z).tolist(), ((A + arb_mat(n, n, 1)) * Z).tolist(), Z.tolist()
-    pairs = [(a, b) for a in range(q) for b in range(a, q)]
-    slopes = [[2 * SZ[i][a] * SZ[i][b] - z[i][a] * GZ[i][b] - GZ[i][a] * z[i][b] for i in free]
-              for a, b in pairs]  # fmt: skip
-    return [C[a, b] for a, b in pairs], arb_mat(slopes), trailing
+    S, eye = scaled(balls(W), e), balls(np.eye(len(W)))
+    G = S.T @ S
+    C, Z = _schur(G - eye, t, q, solve)
+    slopes = _schur_slopes(S, G, Z)[free][:, *upper].T
+    return C[upper], slopes, t[:, q:].T @ (G - eye) @ t[:, q:]
 
 
 def nonnegative_factor(

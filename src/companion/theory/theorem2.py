@@ -9,25 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
-from companion.theory.exact import (
-    Parameters,
-    float_below,
-    floats,
-    fraction,
-    fraction_array,
-    parameters,
-    rational,
-    rational_matrix,
-)
+from companion.theory.arithmetic import float_below, floor_log2, fractions, invertible, product
 from companion.theory.network import ACTIVATIONS, RNN
-
-if TYPE_CHECKING:
-    from flint import fmpq, fmpq_mat
 
 Array = np.ndarray
 
@@ -171,11 +159,12 @@ def find_witness(student: RNN, input_bound: float | Fraction) -> Witness:
             f"the student has N = {student.n} states for n = {student.m} inputs; theorem 2 claims "
             f"a difference only below 2n = {2 * student.m}, and unitary_equivalent attains 2n."
         )
-    theta = check_student(student)
+    check_student(student)
+    theta = student.astype(object)
     found = _refute(theta, _power_of_two(bound))
     if found is None:
         raise AssertionError("no witness although N < 2n and U is invertible; please report this.")
-    return _witness(student, *found)
+    return _witness(student, theta, found)
 
 
 def _require_square(student: RNN) -> None:
@@ -186,194 +175,181 @@ def _require_square(student: RNN) -> None:
         )
 
 
-def check_student(student: RNN) -> Parameters:
-    """Θ in exact numbers, after checking m = p and that the recurrent matrix is invertible."""
+def check_student(student: RNN) -> None:
+    """Refuse a student that has m ≠ p or a singular recurrent matrix, which is decided exactly."""
     _require_square(student)
-    theta = parameters(student)
-    if theta.W.numer_denom()[0].rank() < student.n:
+    if not invertible(fractions(student.W)):
         raise ValueError(
             "the recurrent matrix W is singular; the converse needs an invertible one (with a "
             "singular one n states are enough: W = 0 is the teacher itself)."
         )
-    return theta
 
 
 def _positive(bound: Any) -> Fraction:
     number = isinstance(bound, int | float | Fraction | np.floating | np.integer)
     if isinstance(bound, bool) or not number or not 0 < bound < np.inf:
         raise ValueError(f"input_bound is {bound!r}; it must be a positive finite number.")
-    return fraction(rational(bound))
+    return Fraction(bound.item() if isinstance(bound, np.generic) else bound)
 
 
-def _power_of_two(q: Fraction | fmpq) -> fmpq:
-    """The largest power of two at most q > 0: points built on it have few bits."""
-    from flint import fmpq
-
-    p, d = int(q.numerator), int(q.denominator)
-    power = fmpq(2) ** (p.bit_length() - d.bit_length())
-    return power if power <= fmpq(p, d) else power / 2
+def _power_of_two(q: Fraction) -> Fraction:
+    """Round q > 0 down to a power of two: points built on it have few bits."""
+    return Fraction(2) ** floor_log2(q)
 
 
-Found = tuple["fmpq", list[list["fmpq"]], int]  # gap, input sequence, coordinate
+@dataclass(frozen=True)
+class _Found:
+    """A failure of the proof: the gap, the input sequence, and the coordinate."""
+
+    gap: Fraction
+    inputs: list[Array]
+    coordinate: int
 
 
-def _refute(theta: Parameters, radius: fmpq) -> Found | None:
-    """The proof as an algorithm. None, which theorem 2 excludes for N < 2n, if no step fails."""
-    from flint import fmpq_mat
+def _after(theta: RNN, s: Array, X: Shaped[Array, "K m"]) -> Shaped[Array, "K N"]:
+    """Step from the state ``s`` under each of the inputs."""
+    return ACTIVATIONS["relu"](product(X, theta.F.T) + (product(theta.W, s) + theta.b))
 
+
+def _refute(theta: RNN, radius: Fraction) -> _Found | None:
+    """Run the proof as an algorithm. None, impossible for N < 2n, if no step fails."""
     first = _kink_test(theta, theta.h_init, radius)
-    if first and first[0] * 2**20 >= radius:
-        return first[0], [first[1]], first[2]
-    x0, s0 = _generic_start(theta, radius)
-    second = _kink_test(theta, s0, radius)
-    start_gap = _gap(theta, s0, fmpq_mat(len(x0), 1, x0))[0]
-    candidates = [(g, [x], i) for g, x, i in [first] if g] if first else []
+    if first and first.gap * 2**20 >= radius:
+        return first
+    x0 = _generic_start(theta, radius)
+    s0 = _after(theta, theta.h_init, x0[None])
+    second = _kink_test(theta, s0[0], radius)
+    found = [first] if first and first.gap else []
     if second:
-        candidates.append((max(second[0], start_gap), [x0, second[1]], second[2]))
-    return max(candidates, key=lambda found: found[0], default=None)
+        gap = max(second.gap, _gaps(theta, s0, x0[None])[0])
+        found.append(_Found(gap, [x0, *second.inputs], second.coordinate))
+    return max(found, key=lambda one: one.gap, default=None)
 
 
-def _gap(theta: Parameters, s: fmpq_mat, X: fmpq_mat) -> list[fmpq]:
-    """Largest |C s − ReLU(x)| for each column."""
-    from flint import fmpq
-
-    Y = (theta.C * s).tolist()
-    return [
-        max(abs(y[c] - max(x[c], fmpq(0))) for y, x in zip(Y, X.tolist(), strict=True))
-        for c in range(X.ncols())
-    ]
+def _gaps(theta: RNN, states: Shaped[Array, "K N"], X: Shaped[Array, "K n"]) -> Shaped[Array, " K"]:
+    """Compute the largest |C s − ReLU(x)| for each state and input."""
+    return np.asarray(abs(product(states, theta.C.T) - ACTIVATIONS["relu"](X)).max(axis=1))
 
 
-def _kink_test(theta: Parameters, s: fmpq_mat, radius: fmpq) -> tuple[fmpq, list[fmpq], int] | None:
-    """Second differences across every xᵢ = 0 after the state ``s``.
+def _kink_test(theta: RNN, s: Array, radius: Fraction) -> _Found | None:
+    """Take second differences across every xᵢ = 0 after the state ``s``.
 
-    Returns the gap, the last input and i of the clearest input of a coordinate that fails.
+    Of the coordinates that fail, the one whose inputs show it most clearly, with that input.
     """
-    from flint import fmpq, fmpq_mat
-
-    n, N = theta.F.ncols(), theta.F.nrows()
-    F = theta.F.tolist()
-    g = (theta.W * s + theta.b).entries()
-    columns, deltas = [], []
+    n, g = theta.m, product(theta.W, s) + theta.b
+    zero, deltas, inputs = Fraction(0), [], []
     for i in range(n):
-        off = [[v if k != i else fmpq(0) for k, v in enumerate(row)] for row in F]
-        p = _generic_point(off, g, [fmpq(0)] * n, radius, skip=i)
-        at_p = [v + c for v, c in zip((theta.F * fmpq_mat(n, 1, p)).entries(), g, strict=True)]
+        off = theta.F.copy()
+        off[:, i] = zero
+        p = _generic_point(off, g, np.full(n, zero), radius, skip=i)
+        at_p = product(theta.F, p) + g
         # The units left out have their kink on xᵢ = 0 itself: p is generic.
-        room = [abs(at_p[j] / F[j][i]) / 2 for j in range(N) if F[j][i] != 0 and at_p[j] != 0]
-        delta = _power_of_two(min([*room, radius]))
+        near = [j for j in range(theta.n) if theta.F[j, i] and at_p[j]]
+        delta = _power_of_two(min([abs(at_p[j] / theta.F[j, i]) / 2 for j in near] + [radius]))
         deltas.append(delta)
-        columns += [[*p[:i], t, *p[i + 1 :]] for t in (-delta, fmpq(0), delta, -radius, radius)]
-    X = fmpq_mat(len(columns), n, [v for column in columns for v in column]).transpose()
-    after = theta.step(s, X)
-    gaps, Y = _gap(theta, after, X), (theta.C * after).tolist()
-    best: tuple[fmpq, list[fmpq], int] | None = None
+        for t in (-delta, zero, delta, -radius, radius):
+            p[i] = t
+            inputs.append(p.copy())
+    X = np.array(inputs)
+    after = _after(theta, s, X)
+    Y, gaps = product(after, theta.C.T), _gaps(theta, after, X)
+    best: _Found | None = None
     for i, delta in enumerate(deltas):
         at = range(5 * i, 5 * i + 5)
-        kink = [y[at[0]] - 2 * y[at[1]] + y[at[2]] for y in Y]
-        if kink != [delta if k == i else 0 for k in range(n)]:
+        kink = Y[at[0]] - 2 * Y[at[1]] + Y[at[2]]
+        if kink.tolist() != [delta if k == i else 0 for k in range(n)]:
             c = max(at, key=lambda column: gaps[column])
-            if best is None or gaps[c] > best[0]:
-                best = gaps[c], columns[c], i
+            if best is None or gaps[c] > best.gap:
+                best = _Found(gaps[c], [X[c]], i)
     return best
 
 
-def _generic_start(theta: Parameters, radius: fmpq) -> tuple[list[fmpq], fmpq_mat]:
-    """x⁽⁰⁾ ∈ Ω of step (ii) and the state after it.
+def _generic_start(theta: RNN, radius: Fraction) -> Shaped[Array, " n"]:
+    """Choose x⁽⁰⁾ ∈ Ω of step (ii).
 
     In the orthant of the units with a kink on xᵢ = 0 (any orthant where there is none), off every
     other kink at step 0, and off the zero sets of those kinks of step 1 that move with x⁽⁰⁾.
     """
-    from flint import fmpq, fmpq_mat
-
-    n, F = theta.F.ncols(), theta.F.tolist()
-    g = (theta.W * theta.h_init + theta.b).entries()
-    sign = [fmpq(1)] * n
+    F, g = theta.F, product(theta.W, theta.h_init) + theta.b
+    sign = np.full(theta.m, Fraction(1))
     for row, offset in zip(F, g, strict=True):
-        support = [k for k, v in enumerate(row) if v != 0]
+        support = np.flatnonzero(row)
         if offset == 0 and len(support) == 1:
-            sign[support[0]] = fmpq(1 if row[support[0]] > 0 else -1)
-    x = _generic_point(F, g, [v * radius / 2 for v in sign], radius / 2)
-    z = [v + c for v, c in zip((theta.F * fmpq_mat(n, 1, x)).entries(), g, strict=True)]
-    V = fmpq_mat(len(F), n, [v if z[j] > 0 else 0 for j, row in enumerate(F) for v in row])
-    constant = fmpq_mat(len(F), 1, [c if z[j] > 0 else 0 for j, c in enumerate(g)])
-    moving = (theta.W * V).tolist()
-    rest = (theta.W * constant + theta.b).entries()
-    level = (theta.W * (V * fmpq_mat(n, 1, x)) + fmpq_mat(len(F), 1, rest)).entries()
-    if any(level[j] == 0 and any(row) for j, row in enumerate(moving)):
+            sign[support[0]] = Fraction(1 if row[support[0]] > 0 else -1)
+    x = _generic_point(F, g, sign * (radius / 2), radius / 2)
+    z = product(F, x) + g
+    active = np.array([int(v > 0) for v in z], dtype=object)
+    moving = product(theta.W, active[:, None] * F)
+    rest = product(theta.W, active * g) + theta.b
+    moves = (moving != 0).any(axis=1)
+    if (moves & (product(moving, x) + rest == 0)).any():
         # Move x within the region where no unit changes its activity, and keep the signs.
-        reach = [abs(z[j]) / sum(map(abs, row), fmpq(0)) for j, row in enumerate(F) if any(row)]
-        room = _power_of_two(min([*reach, *(abs(v) for v in x), *(radius - abs(v) for v in x)]) / 2)
+        reach = [abs(z[j]) / abs(row).sum() for j, row in enumerate(F) if row.any()]
+        reach += [min(abs(v), radius - abs(v)) for v in x]
+        room = _power_of_two(min(reach) / 2)
         x = _generic_point(moving, rest, x, room)
-    return x, theta.step(theta.h_init, fmpq_mat(n, 1, x))
+    return x
 
 
 def _generic_point(
-    A: list[list[fmpq]], c: list[fmpq], centre: list[fmpq], radius: fmpq, skip: int = -1
-) -> list[fmpq]:
-    """A point with A_j x + c_j ≠ 0 for every row A_j ≠ 0, strictly within ``radius`` of ``centre``.
+    A: Shaped[Array, "N n"], c: Array, centre: Array, radius: Fraction, skip: int = -1
+) -> Shaped[Array, " n"]:
+    """Find a point with A_j x + c_j ≠ 0 for every row A_j ≠ 0, strictly within ``radius``.
 
     Coordinates are centre + radius·(odd number)/2^k, fixed one after the other. A row rules out one
     value of its last coordinate, given the ones before; there are more values than rows, and the
     one farthest from those ruled out is taken. Coordinate ``skip`` stays at its centre.
     """
-    from flint import fmpq
-
     bits = max(7, (2 * len(A) + 1).bit_length())
     grid = np.arange(1 - 2**bits, 2**bits, 2)
     grid = np.random.default_rng(0).permutation(grid)  # a fixed order without structure
     last: dict[int, list[int]] = {}
     for j, row in enumerate(A):
-        support = [k for k, v in enumerate(row) if v != 0]
-        if support:
-            last.setdefault(support[-1], []).append(j)
-    x = list(centre)
-    unit = radius / 2**bits
-    far = fmpq(-(2**20)), fmpq(2**20)  # beyond the grid; keeps the floats below finite
+        if row.any():
+            last.setdefault(int(np.flatnonzero(row)[-1]), []).append(j)
+    x, unit = centre.copy(), radius / 2**bits
     for k in range(len(x)):
         if k == skip:
             continue
-        out = []  # the multiples of ``unit`` that are ruled out, exactly
-        for j in last.get(k, ()):
-            partial = sum((a * v for a, v in zip(A[j], x, strict=True) if a != 0), c[j])
-            out.append(-partial / (A[j][k] * unit))
-            # x[k] is still at its centre, so ``partial`` + A_jk·unit·m is the value at multiple m
-        excluded = set(out)
-        near = np.array([float(fraction(min(max(v, far[0]), far[1]))) for v in out] or [0.0])
+        # The multiples of ``unit`` that are ruled out: x[k] is still at its centre.
+        rows = last.get(k, [])
+        out = [
+            -v / (A[j, k] * unit) for j, v in zip(rows, product(A[rows], x) + c[rows], strict=True)
+        ]
+        # Clipped beyond the grid, which keeps the floats finite.
+        near = np.array([float(min(max(v, -(2**20)), 2**20)) for v in out] or [0.0])
         distance = np.abs(grid[:, None] - near[None, :]).min(1)
-        order = [grid[k % len(grid)]] if not out else grid[np.argsort(-distance, kind="stable")]
-        m = next(int(v) for v in order if fmpq(int(v)) not in excluded)
+        order = [grid[k % len(grid)]] if not rows else grid[np.argsort(-distance, kind="stable")]
+        m = next(int(v) for v in order if int(v) not in set(out))
         x[k] = centre[k] + unit * m
     return x
 
 
-def _witness(student: RNN, gap: fmpq, inputs: list[list[fmpq]], coordinate: int) -> Witness:
-    from flint import fmpq_mat
-
-    theta = parameters(student)
+def _witness(student: RNN, theta: RNN, found: _Found) -> Witness:
     s, outputs = theta.h_init, []
-    for column in inputs:
-        s = theta.step(s, fmpq_mat(student.m, 1, column))
-        outputs += (theta.C * s).entries()
-    x = fraction_array(fmpq_mat(len(inputs), student.m, [v for column in inputs for v in column]))
-    y = fraction_array(fmpq_mat(len(inputs), student.m, outputs))
-    teacher_y = ACTIVATIONS["relu"](x)
-    step = len(inputs) - 1
+    for x in found.inputs:
+        s = _after(theta, s, x[None])[0]
+        outputs.append(product(theta.C, s))
+    inputs, y = np.array(found.inputs), np.array(outputs)
+    teacher_y, step = ACTIVATIONS["relu"](inputs), len(inputs) - 1
     if student.is_exact:
-        return Witness(x, teacher_y, y, fraction(gap), step, coordinate)
-    return Witness(
-        _in_dtype(x, student.dtype),
-        floats(teacher_y),
-        floats(y),
-        float_below(gap) or fraction(gap),
-        step,
-        coordinate,
-    )
+        return Witness(inputs, teacher_y, y, found.gap, step, found.coordinate)
+    gap = float_below(found.gap) or found.gap
+    inputs = _in_dtype(inputs, student.dtype)
+    return Witness(inputs, _floats(teacher_y), _floats(y), gap, step, found.coordinate)
+
+
+def _floats(a: Array) -> Array:
+    """Round Fractions to float64; leave them where one lies beyond its range."""
+    try:
+        return a.astype(np.float64)
+    except OverflowError:
+        return a
 
 
 def _in_dtype(x: Array, dtype: np.dtype[Any]) -> Array:
-    """``x`` in ``dtype`` if that holds every entry exactly, otherwise ``x``."""
+    """Give ``x`` in ``dtype`` if that holds every entry exactly, otherwise ``x``."""
     with np.errstate(over="ignore", under="ignore"):
-        rounded = floats(x).astype(dtype)
+        rounded = _floats(x).astype(dtype)
     finite = rounded.dtype != object and np.isfinite(rounded).all()
-    return rounded if finite and rational_matrix(rounded) == rational_matrix(x) else x
+    return rounded if finite and (fractions(rounded) == x).all() else x

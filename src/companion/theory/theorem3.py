@@ -7,20 +7,20 @@ on a student, `delay_chain` attains nT, `approximate_unitary` comes as close as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from companion.theory.arithmetic import float_below, floor_log2, fractions
+from companion.theory.balls import ball, balls, ends, precision
+from companion.theory.checks import whole_number
 from companion.theory.dilation import orthogonal_dilation
-from companion.theory.exact import activation_balls, ball_outputs, float_below, parameters
-from companion.theory.network import ACTIVATIONS, RNN, eps_of, simulate, spectral_norm
+from companion.theory.exact import activation_balls, clearest, teacher_and_student
+from companion.theory.network import ACTIVATIONS, RNN, enlarged, eps_of, simulate, spectral_norm
 from companion.theory.theorem2 import Witness, check_student, memoryless_teacher
-
-if TYPE_CHECKING:
-    from flint import arb
 
 Array = np.ndarray
 
@@ -73,31 +73,21 @@ def delay_chain(rnn: RNN, horizon: int) -> RNN:
     [False, False, False, True]
     """
     _require_smooth(rnn, "delay_chain")
-    if not isinstance(horizon, int | np.integer) or isinstance(horizon, bool) or horizon < 1:
-        raise ValueError(f"horizon is {horizon!r}; it must be an integer of at least 1.")
-    dilation, n = orthogonal_dilation(rnn.W), rnn.n
-    if horizon == 1:
+    T, dilation, n = whole_number("horizon", horizon, 1), orthogonal_dilation(rnn.W), rnn.n
+    if T == 1:
         P, _, Qt = np.linalg.svd(rnn.W)
-        return RNN(P @ Qt, rnn.F, rnn.b + (rnn.W - P @ Qt) @ rnn.h_init, rnn.C, rnn.h_init,
-                   rnn.activation)  # fmt: skip
-    r, blocks = len(dilation) - n, horizon - 1
-    N = n + r * blocks
-    v = 0.5 if rnn.activation == "sigmoid" else 0.0
+        return replace(rnn, W=P @ Qt, b=rnn.b + (rnn.W - P @ Qt) @ rnn.h_init)
+    r = len(dilation) - n
+    N = n + r * (T - 1)
+    v = rnn.dtype.type(0.5 if rnn.activation == "sigmoid" else 0)
     U = np.zeros((N, N), dtype=rnn.dtype)
-    last = slice(N - r, N)
-    U[:n, :n], U[n : n + r, :n] = dilation[:n, :n], dilation[n:, :n]
-    U[:n, last], U[n : n + r, last] = dilation[:n, n:], dilation[n:, n:]
+    U[: n + r, :n], U[: n + r, N - r :] = dilation[:, :n], dilation[:, n:]
     U[n + r :, n : N - r] = np.eye(N - n - r)
     b = np.full(N, -v, dtype=rnn.dtype)
-    b[:n] = rnn.b - dilation[:n, n:].sum(1) * rnn.dtype.type(v)
-    b[n : n + r] = -dilation[n:, :n] @ rnn.h_init - dilation[n:, n:].sum(1) * rnn.dtype.type(v)
-    return RNN(U, _extended(rnn.F, N), b, _extended(rnn.C.T, N).T,
-               np.concatenate([rnn.h_init, np.full(N - n, v, dtype=rnn.dtype)]),
-               rnn.activation)  # fmt: skip
-
-
-def _extended(a: Array, N: int) -> Array:
-    return np.concatenate([a, np.zeros((N - len(a), a.shape[1]), dtype=a.dtype)])
+    b[: n + r] = -dilation[:, n:].sum(1) * v
+    b[:n] += rnn.b
+    b[n : n + r] -= dilation[n:, :n] @ rnn.h_init
+    return enlarged(rnn, U, b, rest=v)
 
 
 def approximate_unitary(rnn: RNN, M: float) -> tuple[RNN, float]:
@@ -144,20 +134,14 @@ def approximate_unitary(rnn: RNN, M: float) -> tuple[RNN, float]:
     gain = L * (spectral_norm(rnn) + 10 * n * np.finfo(float).eps)
     if gain >= 1:
         raise ValueError("‖W‖₂ is 1; with tanh the errors of all steps would add up without bound.")
-    B, K, S = U[:n, n:], U[n:, :n], U[n:, n:]
-    rest = 0.0 if rnn.activation == "sigmoid" else -1.0
-    b = np.concatenate([rnn.b, np.full(r, -M, dtype=rnn.dtype)])
-    if rest:
-        b += np.concatenate([B.sum(1), S.sum(1)])
-    unitary = RNN(U, _extended(rnn.F, n + r), b, _extended(rnn.C.T, n + r).T,
-                  np.concatenate([rnn.h_init, np.full(r, rest, dtype=rnn.dtype)]),
-                  rnn.activation)  # fmt: skip
+    B, K = U[:n, n:], U[n:, :n]
+    rest = 0 if rnn.activation == "sigmoid" else -1
+    b = np.concatenate([rnn.b, np.full(r, -M, dtype=rnn.dtype)]) - U[:, n:].sum(1) * rest
+    unitary = enlarged(rnn, U, b, rest=rest)
     # What the rounded biases really do to the first block (ρ) and to the new one (instead of −M).
-    rounding = np.array([
-        float(sum((Fraction(float(v)) * Fraction(rest) for v in row), Fraction(float(b[i])))
-              - Fraction(float(rnn.b[i]) if i < n else 0))
-        for i, row in enumerate(U[:, n:])
-    ])  # fmt: skip
+    drift = fractions(b) + fractions(U[:, n:]).sum(1) * rest
+    drift[:n] -= fractions(rnn.b)
+    rounding = drift.astype(float)
     rho, push = float(np.linalg.norm(rounding[:n])), float(rounding[n:].max())
     R = max(np.sqrt(n), float(np.linalg.norm(rnn.h_init)))
     top = float(np.linalg.norm(K.astype(float), axis=1).max()) * R * (1 + 10 * n * eps) + push
@@ -206,92 +190,67 @@ def find_sigmoid_witness(student: RNN) -> Witness:
     _require_smooth(student, "find_sigmoid_witness")
     check_student(student)
     n, steps = student.m, student.n // student.m + 1
-    teacher = memoryless_teacher(n, student.activation)
-    base = np.zeros((steps, n))
+    teacher, base = memoryless_teacher(n, student.activation), np.zeros((steps, n))
     bits = 128
     while bits <= _MOST_BITS:
-        best = _proved_gap(student, teacher, base, bits)
-        if best[0] < _CLEAR:
-            direction = _differing_derivative(student, base, bits)
-            for x in _along(student, teacher, base, direction, bits) if direction else ():
-                best = max(best, _proved_gap(student, teacher, x, bits), key=lambda found: found[0])
-        if best[0] > 0:
-            return _sigmoid_witness(student, teacher, *best[1:], bits)
+        best = _proved(student, base, bits)
+        if best is None or best.gap < _CLEAR:
+            for x in _along(student, teacher, base, bits):
+                found = _proved(student, x, bits)
+                # A near tie must not be decided by the last bits of an enclosure.
+                if found and (best is None or found.gap > best.gap * (1 + Fraction(1, 2**20))):
+                    best = found
+        if best is not None:
+            return best
         bits *= 2
     raise ArithmeticError(
         f"the student differs from the teacher by less than {_MOST_BITS} bits of precision show."
     )
 
 
-def _along(
-    student: RNN, teacher: RNN, base: Array, direction: tuple[int, int], bits: int
-) -> list[Array]:
-    """Inputs some way along one coordinate: the clearest in float64, and ever shorter steps."""
+def _along(student: RNN, teacher: RNN, base: Array, bits: int) -> list[Array]:
+    """Choose inputs along one coordinate: the clearest in float64, and ever shorter steps."""
+    direction = _differing_derivative(student, base, bits)
+    if direction is None:
+        return []
     sizes = [2.0**e * sign for e in (3, 2, 1, 0, -2, -6) for sign in (1, -1)]
+    # So short that the derivative decides, yet well within the precision; a float32 in any case.
+    sizes += [2.0 ** -min(bits // 8, 120), 2.0**-4]
     moved = np.repeat(base[None], len(sizes), axis=0)
     moved[(slice(None), *direction)] += sizes
-    gaps = abs(simulate(student, moved) - simulate(teacher, moved)).max(axis=(1, 2))
-    # So short that the derivative decides, yet well within the precision; a float32 in any case.
-    short = np.repeat(base[None], 2, axis=0)
-    short[(slice(None), *direction)] += [2.0 ** -min(bits // 8, 120), 2.0**-4]
-    return [moved[int(gaps.argmax())], *short]
+    gaps = abs(simulate(student, moved[:-2]) - simulate(teacher, moved[:-2])).max(axis=(1, 2))
+    return [moved[int(gaps.argmax())], *moved[-2:]]
 
 
-def _proved_gap(student: RNN, teacher: RNN, x: Array, bits: int) -> tuple[arb, Array, int, int]:
-    """Lower end of the largest difference, the input, and the step and output where it is."""
-    from flint import ctx
-
-    with ctx.workprec(bits):
-        ya, yb = ball_outputs(student, x, bits), ball_outputs(teacher, x, bits)
-        gaps = {
-            (k, c): abs(u - v).lower()
-            for k, (ra, rb) in enumerate(zip(ya, yb, strict=True))
-            for c, (u, v) in enumerate(zip(ra, rb, strict=True))
-        }
-    k, c = max(gaps, key=lambda at: gaps[at])
-    return gaps[k, c], x[: k + 1], k, c
-
-
-def _sigmoid_witness(student: RNN, teacher: RNN, x: Array, k: int, c: int, bits: int) -> Witness:
-    teacher_y, student_y = (
-        np.array([[float(v.mid()) for v in row] for row in ball_outputs(rnn, x, bits)])
-        for rnn in (teacher, student)
-    )
-    gap = _proved_gap(student, teacher, x, bits)[0]
-    below: float | Fraction = float_below(gap)
-    if below == 0:  # too small for float64: a power of two at most the gap, exactly
-        mantissa, exponent = (int(v) for v in gap.man_exp())
-        below = Fraction(2) ** (exponent + mantissa.bit_length() - 1)
-    return Witness(x.astype(student.dtype), teacher_y, student_y, below, k, c)
+def _proved(student: RNN, x: Array, bits: int) -> Witness | None:
+    """Cut an input after the step of the clearest proved difference; None if there is none."""
+    wanted, y, (k, c) = teacher_and_student(student, x, bits)
+    with precision(bits):
+        gap = ends(abs(y[k, c] - wanted[k, c]))[0]
+        if gap <= 0:
+            return None
+        middle = np.vectorize(lambda v: float(sum(ends(v)) / 2), otypes=[float])
+        outputs = middle(wanted[: k + 1]), middle(y[: k + 1])
+    below = float_below(gap) or Fraction(2) ** floor_log2(gap)
+    return Witness(x[: k + 1].astype(student.dtype), *outputs, below, k, c)
 
 
 def _differing_derivative(student: RNN, x: Array, bits: int) -> tuple[int, int] | None:
-    """(t, i) of the input entry along which an output provably moves least like the teacher's."""
-    from flint import arb, arb_mat, ctx
-
+    """Find (t, i) of the input entry along which an output provably moves unlike the teacher's."""
     phi, slope = activation_balls(student.activation)
-    theta = parameters(student)
-    best, where = arb(0), None
-    with ctx.workprec(bits):
-        W, F, b, C, s = (arb_mat(A) for A in (theta.W, theta.F, theta.b, theta.C, theta.h_init))
-        V = arb_mat(student.n, 0)  # ∂s/∂x⁽⁰⁾, …, ∂s/∂x⁽ᵏ⁾ side by side
-        for k, row in enumerate(x):
-            u = arb_mat(student.m, 1, [arb(float(v)) for v in row])
-            z = (W * s + F * u + b).entries()
-            s = arb_mat(student.n, 1, [phi(v) for v in z])
-            wide = (W * V).tolist() if k else [[] for _ in z]
-            V = arb_mat(
-                [
-                    [slope(zj) * v for v in [*old, *new]]
-                    for zj, old, new in zip(z, wide, F.tolist(), strict=True)
-                ]
-            )
-            for c, derivative in enumerate((C * V).tolist()):
-                derivative[k * student.m + c] -= slope(u[c, 0])
-                for at, v in enumerate(derivative):
-                    if v.abs_lower() > best:
-                        best, where = v.abs_lower(), divmod(at, student.m)
-    return where
+    (T, m), parameters = x.shape, (student.W, student.F, student.b, student.C, student.h_init)
+    with precision(bits):
+        W, F, b, C, s = (balls(a) for a in parameters)
+        V = np.zeros((student.n, 0), dtype=object)  # ∂s/∂x⁽⁰⁾, …, ∂s/∂x⁽ᵏ⁾ side by side
+        excess = np.full((T, m, T * m), ball(0))
+        for k, u in enumerate(balls(x)):
+            z = W @ s + F @ u + b
+            V = slope(z)[:, None] * np.concatenate([W @ V, F], axis=1)
+            s = phi(z)
+            excess[k, :, : V.shape[1]] = C @ V
+            excess[k, :, k * m : (k + 1) * m] -= np.diag(slope(u))
+        at = clearest(excess)
+        return divmod(at[2], m) if excess[at].abs_lower() > 0 else None
 
 
 def _slope(activation: str, z: Array) -> Array:

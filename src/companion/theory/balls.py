@@ -1,0 +1,296 @@
+"""Balls: intervals m ± r that hold a real number, and what is computed from them holds the result.
+
+They are flint's `arb` where python-flint is installed, and `Ball`, in plain Python, where it is
+not. Arrays of balls are NumPy arrays of objects.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from importlib.util import find_spec
+from math import isqrt
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from companion.theory.arithmetic import floor_log2
+
+Array = np.ndarray
+
+
+class Ball:
+    """The numbers within r·2^e of m·2^e, m, r and e integers; what arb does, without flint.
+
+    Every result is rounded to `bits` bits of m and holds the exact one: what a rounding moves is
+    added to r. The names are flint's. `a < b` is True if it holds for all numbers in the two.
+
+    Examples
+    --------
+    >>> with precision(64):
+    ...     third = Ball(1) / Ball(3)
+    >>> ends(third)[0] < Fraction(1, 3) < ends(third)[1]
+    True
+    """
+
+    __slots__ = ("e", "m", "r")
+    m: int
+    r: int
+    e: int
+    bits = 53
+
+    def __init__(self, value: Any = 0, radius: Any = 0) -> None:
+        if isinstance(value, Ball):
+            self.m, self.r, self.e = value.m, value.r, value.e
+            return
+        q, rad = Fraction(value), Fraction(radius)
+        d = q.denominator
+        power = d & (d - 1) == 0  # dyadic numbers are kept as they are
+        self.e = 1 - d.bit_length() if power else floor_log2(abs(q)) - Ball.bits
+        if rad:
+            self.e = min(self.e, floor_log2(rad) - 2)
+        scaled = q / Fraction(2) ** self.e
+        self.m = scaled.numerator // scaled.denominator
+        self.r = -(-rad // Fraction(2) ** self.e) + (self.m != scaled)
+
+    @classmethod
+    def _of(cls, m: int, r: int, e: int) -> Ball:
+        """Round m to the working precision, and r to 64 bits if it is longer."""
+        drop = max(m.bit_length() - cls.bits, r.bit_length() - 64)
+        if drop > 0:
+            cut = m >> drop
+            m, r, e = cut, -(-r >> drop) + (cut << drop != m), e + drop
+        ball = cls.__new__(cls)
+        ball.m, ball.r, ball.e = m, r, e
+        return ball
+
+    def __add__(self, other: Any) -> Ball:
+        other = _as_ball(other)
+        a, b = (self, other) if self.e >= other.e else (other, self)
+        size = max(b.m.bit_length(), b.r.bit_length())
+        room = max(Ball.bits - a.m.bit_length(), 0)
+        if not (a.m or a.r) or not size:
+            a = a if not size else b
+            return Ball._of(a.m, a.r, a.e)
+        if b.e + size < a.e - room:  # |b| is below the last place of a
+            return Ball._of(a.m << room, (a.r << room) + 1, a.e - room)
+        up = a.e - b.e
+        return Ball._of((a.m << up) + b.m, (a.r << up) + b.r, b.e)
+
+    def __mul__(self, other: Any) -> Ball:
+        other = _as_ball(other)
+        r = abs(self.m) * other.r + self.r * (abs(other.m) + other.r)
+        return Ball._of(self.m * other.m, r, self.e + other.e)
+
+    def __truediv__(self, other: Any) -> Ball:
+        b = _as_ball(other)
+        size = abs(b.m)
+        if size <= b.r:
+            raise ZeroDivisionError("a ball that holds 0 cannot be divided by.")
+        up = max(Ball.bits + 2 + size.bit_length() - self.m.bit_length(), 0)
+        m, lost = divmod((self.m << up) * (1 if b.m > 0 else -1), size)
+        r = -(-((abs(self.m) * b.r + size * self.r) << up) // (size * (size - b.r)))
+        return Ball._of(m, r + (lost != 0), self.e - b.e - up)
+
+    def __neg__(self) -> Ball:
+        return Ball._of(-self.m, self.r, self.e)
+
+    def __sub__(self, other: Any) -> Ball:
+        return self + -_as_ball(other)
+
+    def __rsub__(self, other: Any) -> Ball:
+        return _as_ball(other) - self
+
+    def __rtruediv__(self, other: Any) -> Ball:
+        return _as_ball(other) / self
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __lt__(self, other: Any) -> bool:
+        d: Ball = self - other
+        return d.m + d.r < 0
+
+    def __gt__(self, other: Any) -> bool:
+        d: Ball = self - other
+        return d.m - d.r > 0
+
+    def __abs__(self) -> Ball:
+        if abs(self.m) >= self.r:
+            return Ball._of(abs(self.m), self.r, self.e)
+        return Ball._of(abs(self.m) + self.r, abs(self.m) + self.r, self.e - 1)
+
+    def _point(self, m: int) -> Ball:
+        ball = Ball.__new__(Ball)
+        ball.m, ball.r, ball.e = m, 0, self.e
+        return ball
+
+    def lower(self) -> Ball:
+        """Give the lower end, a ball of radius 0."""
+        return self._point(self.m - self.r)
+
+    def upper(self) -> Ball:
+        """Give the upper end, a ball of radius 0."""
+        return self._point(self.m + self.r)
+
+    def mid(self) -> Ball:
+        """Give the midpoint, a ball of radius 0."""
+        return self._point(self.m)
+
+    def abs_lower(self) -> Ball:
+        """Give the least modulus in the ball."""
+        return self._point(max(abs(self.m) - self.r, 0))
+
+    def abs_upper(self) -> Ball:
+        """Give the largest modulus in the ball."""
+        return self._point(abs(self.m) + self.r)
+
+    def contains_interior(self, other: Ball) -> bool:
+        """Whether the other ball lies inside this one, its ends off the ends."""
+        return other.lower() > self.lower() and other.upper() < self.upper()
+
+    def man_exp(self) -> tuple[int, int]:
+        """Give m and e of the midpoint m·2^e."""
+        return self.m, self.e
+
+    def max(self, other: Any) -> Ball:
+        """Enclose the larger of two numbers: (a + b + |a − b|)/2, exact where one is larger."""
+        b = _as_ball(other)
+        d = self - b
+        if d.m - d.r >= 0 or d.m + d.r <= 0:
+            return self if d.m > 0 else b
+        return (self + b + abs(d)) * Fraction(1, 2)
+
+    def exp(self) -> Ball:
+        """Enclose e^x: Taylor's series at x/2^j, its remainder in the radius, squared j times."""
+        if self.r:  # e^(m ± r) = e^m (1 ± 2r) for r ≤ 1
+            if self._point(self.r) > 1:
+                low, high = self.lower().exp(), self.upper().exp()
+                return (low + high) * Fraction(1, 2) + _UNIT * (high - low)
+            return self.mid().exp() * (1 + 2 * _UNIT * self._point(self.r))
+        if not self.m:
+            return _as_ball(1)
+        size = self.m.bit_length() + self.e  # |x| < 2^size
+        if size > 64:
+            if self.m > 0:
+                raise OverflowError("e^x of an x above 2^63 is not computed.")
+            return Ball._of(1, 1, -(2**63))
+        # Taylor at t = x/2^j, |t| < 1/4, in units of 2^-w. A floor costs a unit, so each term is
+        # off by less than 3, as is all that follows the last. Then squared j times.
+        j = max(size + isqrt(Ball.bits) // 2 + 2, 0)
+        w = Ball.bits + j + 16
+        up = w + self.e - j
+        t = self.m << up if up >= 0 else self.m >> -up
+        total = term = 1 << w
+        k = 0
+        while term:
+            k += 1
+            term = (term * t >> w) // k
+            total += term
+        with precision(w):
+            y = Ball._of(total, 3 * k + 3, -w)
+            for _ in range(j):
+                y = y * y
+        return Ball._of(y.m, y.r, y.e)
+
+    def tanh(self) -> Ball:
+        """Enclose tanh, whose slope is at most 1; small numbers to the full relative precision."""
+        size = self.m.bit_length() + self.e
+        if not self.m:
+            y = Ball(0)
+        elif 2 * size < -Ball.bits:  # |tanh x − x| ≤ |x|³
+            x = self.mid()
+            y = x + _UNIT * (x * x * x)
+        else:
+            with precision(Ball.bits + max(-size, 0) + 8):
+                small = (-2 * abs(self.mid())).exp()
+                y = (1 - small) / (1 + small) * (1 if self.m > 0 else -1)
+        return y + _UNIT * self._point(self.r)
+
+
+def _as_ball(value: Any) -> Ball:
+    if isinstance(value, Ball):
+        return value
+    return Ball._of(value, 0, 0) if type(value) is int else Ball(value)
+
+
+_UNIT = Ball(0, 1)  # 0 ± 1
+_chosen = ""  # what balls are made of in this process, once they are needed
+
+
+def use_balls(of: str) -> None:
+    """Choose what balls are made of in this process: "flint" or "python".
+
+    Without a choice they are of flint where it is installed, unless COMPANION_BALLS is "python".
+    Both enclose the same numbers.
+    """
+    global _chosen
+    if of not in ("flint", "python"):
+        raise ValueError(f"balls of {of!r} are not known; allowed: 'flint', 'python'.")
+    _chosen = of
+
+
+def balls_are() -> str:
+    """Say what balls are made of: "flint" or "python"."""
+    if not _chosen:
+        installed = "flint" if find_spec("flint") else "python"
+        use_balls(os.environ.get("COMPANION_BALLS") or installed)
+    return _chosen
+
+
+@contextmanager
+def precision(bits: int) -> Iterator[None]:
+    """Compute with balls of ``bits`` bits inside the block."""
+    before, Ball.bits = Ball.bits, bits
+    try:
+        if balls_are() == "flint":
+            from flint import ctx
+
+            with ctx.workprec(bits):
+                yield
+        else:
+            yield
+    finally:
+        Ball.bits = before
+
+
+def ball(value: float | Fraction, radius: float = 0) -> Any:
+    """Enclose a number, to the working precision, or an interval around it."""
+    if balls_are() == "python":
+        return Ball(value, radius)
+    from flint import arb, fmpq
+
+    q = Fraction(value)
+    return arb(fmpq(q.numerator, q.denominator)) + (arb(0, radius) if radius else 0)
+
+
+def balls(a: Shaped[Array, ...]) -> Array:
+    """Enclose every entry of an array of floats or Fractions."""
+    out = np.empty(a.size, dtype=object)
+    out[:] = [ball(v) for v in a.ravel().tolist()]
+    return out.reshape(a.shape)
+
+
+SMALLEST = 13_000  # no end of a ball is written out with more bits than this after the point
+
+
+def ends(value: Any) -> tuple[Fraction, Fraction]:
+    """Give the ends of a ball as Fractions, rounded outwards to multiples of 2^−13 000.
+
+    Raises
+    ------
+    OverflowError : if an end is beyond 2^100 000, too long to write out.
+    """
+    return _dyadic(value.lower(), 0), _dyadic(value.upper(), 1)
+
+
+def _dyadic(end: Any, up: int) -> Fraction:
+    m, e = (int(v) for v in end.man_exp())
+    if m and m.bit_length() + e > 100_000:
+        raise OverflowError(f"the number is about 2^{m.bit_length() + e}; allowed: 2^100000.")
+    if e < -SMALLEST:  # an arb's exponent may be too large to shift by
+        drop = min(-SMALLEST - e, m.bit_length() + 1)
+        m, e = (-(-m >> drop) if up else m >> drop), -SMALLEST
+    return Fraction(m) * Fraction(2) ** e
