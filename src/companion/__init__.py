@@ -9,6 +9,8 @@ from typing import Any
 
 _HOMES = {  # as in __init__.pyi, which type checkers and editors read
     "certificate": "Certificate CertificateError certify_equivalence certify_witness recheck",
+    "contractive": "contractive nearest_contraction",
+    "convert": "convert_file",
     "dilation": "NotContractiveError defect_rank halmos_dilation minimal_scaling "
     "orthogonal_dilation rational_contraction unit_norm_scaling",
     "files": "load_rnn save_rnn",
@@ -19,7 +21,7 @@ _HOMES = {  # as in __init__.pyi, which type checkers and editors read
     "theorem1": "Comparison StateBound compare state_bound unitary_equivalent",
     "theorem2": "NoClaimError Witness find_witness memoryless_teacher near_miss",
     "theorem3": "approximate_unitary delay_chain derivative_spans find_sigmoid_witness linearise",
-    "torch": "convert_file to_unitary",
+    "torch": "to_unitary",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 __all__ = sorted(_HOME)

@@ -6,6 +6,11 @@ from companion.theory.certificate import (
     certify_witness as certify_witness,
     recheck as recheck,
 )
+from companion.theory.contractive import (
+    contractive as contractive,
+    nearest_contraction as nearest_contraction,
+)
+from companion.theory.convert import convert_file as convert_file
 from companion.theory.dilation import (
     NotContractiveError as NotContractiveError,
     defect_rank as defect_rank,
@@ -57,6 +62,5 @@ from companion.theory.theorem3 import (
     linearise as linearise,
 )
 from companion.theory.torch import (
-    convert_file as convert_file,
     to_unitary as to_unitary,
 )

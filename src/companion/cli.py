@@ -192,7 +192,7 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from companion.theory.torch import convert_file
+    from companion import convert_file
 
     print(
         convert_file(

@@ -195,7 +195,8 @@ def contracting_scaling(W: Float[Array, "n n"]) -> Float[Array, " n"]:
     """
     for spread in (1e6, 1e12, 1e24, 1e100, 1e300):
         d = minimal_scaling(W, spread=spread)
-        if spectral_norm(scaled(np.asarray(W, dtype=np.float64), d)) < 1:
+        inside = d.max() / d.min() < 0.5 * spread  # a minimum, by convexity, in any larger box too
+        if inside or spectral_norm(scaled(np.asarray(W, dtype=np.float64), d)) < 1:
             break
     return d
 
@@ -239,14 +240,28 @@ def unit_norm_scaling(W: Float[Array, "n n"]) -> Float[Array, " n"]:
     return stretched(*min(crossings))
 
 
-def scaling_advice(W: Float[Array, "n n"], way: str = "minimal_scaling(W) finds it") -> str:
-    """Say whether a diagonal scaling makes ‖DWD⁻¹‖₂ < 1, and by which ``way`` to apply it."""
+def best_scaling(W: Float[Array, "n n"]) -> tuple[float, float]:
+    """Find how far diagonal scalings can go: the spectral radius, and the least norm found.
+
+    No scaling goes below the spectral radius; where it is 1 or more, no scaling is tried.
+    """
     radius = float(np.abs(np.linalg.eigvals(W)).max())
     if radius >= 1:
+        return radius, spectral_norm(W)
+    return radius, spectral_norm(scaled(W.astype(np.float64), contracting_scaling(W)))
+
+
+def scaling_advice(W: Float[Array, "n n"]) -> str:
+    """Say in a sentence whether a diagonal scaling makes ‖DWD⁻¹‖₂ < 1."""
+    return scaling_words(*best_scaling(W))
+
+
+def scaling_words(radius: float, least: float) -> str:
+    """Put what `best_scaling` found into a sentence."""
+    if radius >= 1:
         return f"Its spectral radius is {radius:.4g} ≥ 1, so no diagonal scaling helps."
-    least = spectral_norm(scaled(W.astype(np.float64), contracting_scaling(W)))
     if least < 1:
-        return f"A diagonal scaling brings it down to {least:.4g}: {way}."
+        return f"A diagonal scaling brings it down to {least:.4g}; minimal_scaling(W) finds it."
     return (
         f"The best diagonal scaling found leaves {least:.4g}; the spectral radius is {radius:.4g}."
     )

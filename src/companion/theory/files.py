@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from companion.theory.network import ACTIVATIONS, RNN
+from companion.theory.network import ACTIVATIONS, RNN, SHAPES
 
-KEYS = ("W", "F", "b", "C", "h_init")
+KEYS = tuple(SHAPES)
 
 
 @contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to, which then takes its name, whole or not at all.
+    """Give a temporary path to write to, which then takes the name ``path``, whole or not at all.
+
+    A link stays a link to the new contents; the mode is that of the file replaced, or the umask's.
 
     Examples
     --------
@@ -28,10 +31,13 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...     sorted(p.name for p in Path(folder).iterdir())
     ['note.txt']
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
+        temporary.touch()  # with the umask's mode, which writers such as safetensors' do not keep
+        mode = stat.S_IMODE((target if target.is_file() else temporary).stat().st_mode)
         yield temporary
+        temporary.chmod(mode)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -46,9 +52,7 @@ def write_whole(path: str | os.PathLike[str], data: str | bytes) -> None:
 def save_rnn(rnn: RNN, path: str | os.PathLike[str]) -> None:
     """Write a float network, its activation in the metadata; whole or not at all.
 
-    Raises
-    ------
-    TypeError : for an exact network, which safetensors cannot hold; a certificate can.
+    An exact network is refused: safetensors holds floats only, a certificate holds Fractions.
     """
     from safetensors.numpy import save
 

@@ -1,0 +1,269 @@
+"""Contractive by construction: train a torch RNN so that theorem 1 always applies to it.
+
+The singular values of W are cut at a norm c:  W = P S Qᵀ  ↦  P min(S, c) Qᵀ, the matrix of norm at
+most c that is nearest to W, in the Frobenius and in every other unitarily invariant norm.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@cache
+def cut_class() -> type[torch.nn.Module]:
+    """Make the parametrisation's class; torch is imported when the first module asks for it."""
+    import torch
+    from torch.autograd.function import once_differentiable
+
+    class Cut(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, W: torch.Tensor, norm: float) -> torch.Tensor:
+            P, s, Qt = torch.linalg.svd(W)
+            # What rounding puts above the norm counts as inside: a matrix once cut stays itself to
+            # the bit, and its singular values at the norm still get their gradients.
+            outside = s > norm * (1 + 10 * len(W) * torch.finfo(W.dtype).eps)
+            ctx.save_for_backward(P, s, Qt, outside)
+            ctx.norm = norm
+            return torch.where(outside.any(), (P * s.clamp(max=norm)) @ Qt, W)
+
+        @staticmethod
+        @once_differentiable
+        def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+            # With A = Pᵀ dW Q and g = min(s, c), Pᵀ d(cut W) Q is the symmetric part of A times
+            # (gᵢ − gⱼ)/(sᵢ − sⱼ) plus its skew part times (gᵢ + gⱼ)/(sᵢ + sⱼ), a map that is its
+            # own adjoint. Equal singular values, and zeros, divide nothing by 0 here.
+            P, s, Qt, outside = ctx.saved_tensors
+            g = torch.where(outside, ctx.norm, s)
+            both, one = outside[:, None] & outside, outside[:, None] ^ outside
+            apart = torch.where(one, s[:, None] - s, 1)
+            even = torch.where(one, (g[:, None] - g) / apart, torch.where(both, 0.0, 1.0))
+            total = torch.where(both | one, s[:, None] + s, 1)
+            odd = torch.where(both | one, (g[:, None] + g) / total, 1)
+            A = P.mT @ gradient @ Qt.mT
+            return P @ (even * (A + A.mT) + odd * (A - A.mT)) @ Qt / 2, None
+
+    class CutSingularValues(torch.nn.Module):
+        def __init__(self, norm: float) -> None:
+            super().__init__()
+            self.norm = norm
+
+        def forward(self, W: torch.Tensor) -> torch.Tensor:
+            cut: torch.Tensor = Cut.apply(W, self.norm)  # type: ignore[no-untyped-call]
+            return cut
+
+        def right_inverse(self, W: torch.Tensor) -> torch.Tensor:
+            return self.forward(W)
+
+        def extra_repr(self) -> str:
+            return f"norm={self.norm}"
+
+    return CutSingularValues
+
+
+def recurrent_weights(module: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, str]]:
+    """List the recurrent weights of every torch.nn.RNN and RNNCell in a module: owner, name."""
+    import torch
+
+    for part in module.modules():
+        if isinstance(part, torch.nn.RNNCell):
+            yield part, "weight_hh"
+        elif isinstance(part, torch.nn.RNN):
+            ways = ("", "_reverse") if part.bidirectional else ("",)
+            yield from (
+                (part, f"weight_hh_l{k}{way}") for k in range(part.num_layers) for way in ways
+            )
+
+
+def contractive(module: torch.nn.Module, norm: float = 0.99) -> torch.nn.Module:
+    """Keep the recurrent weights of a module contractive: singular values are cut at ``norm``.
+
+    A parametrisation in the style of `torch.nn.utils.parametrizations.orthogonal`: train as
+    before, and ``module.weight_hh_l0`` never has a norm above ``norm``. Gradients are those of the
+    cut itself (once differentiable), also where singular values coincide. A singular value pushed
+    past the cut gets no gradient along itself; its directions still do.
+
+    Parameters
+    ----------
+    module : `torch.nn.RNN` or `torch.nn.RNNCell`, or a model that has some; each recurrent weight
+        (every layer and direction) is parametrised in place.
+    norm : c, above 0 and at most 1. Weights of a larger norm are cut at once, to the nearest of
+        norm c. At 1 a conversion needs a horizon.
+
+    Returns
+    -------
+    ``module`` itself. `torch.nn.utils.parametrize.remove_parametrizations(module, "weight_hh_l0")`
+    takes it off and keeps the weights; `to_unitary` takes the module with it on. Asked again with
+    the same norm nothing happens.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rnn = contractive(torch.nn.RNN(2, 8, nonlinearity="relu"), norm=0.9)
+    >>> bool(torch.linalg.matrix_norm(rnn.weight_hh_l0, 2) < 0.90001)
+    True
+    """
+    from torch.nn.utils import parametrize
+
+    if not isinstance(norm, int | float) or not 0 < norm <= 1:
+        raise ValueError(f"norm is {norm!r}; it must be above 0 and at most 1.")
+    found = list(recurrent_weights(module))
+    if not found:
+        raise TypeError(f"{type(module).__name__} has no torch.nn.RNN or RNNCell to parametrise.")
+    for part, name in found:
+        if parametrize.is_parametrized(part, name):
+            stack = part.parametrizations[name]  # type: ignore[index]
+            if len(stack) != 1 or getattr(stack[0], "norm", None) != norm:
+                raise ValueError(
+                    f"{name} is parametrized as {[type(p).__name__ for p in stack]}; first call "
+                    f"torch.nn.utils.parametrize.remove_parametrizations(module, {name!r})."
+                )
+        else:
+            parametrize.register_parametrization(part, name, cut_class()(norm))
+    return module
+
+
+_REMOVERS = {"WeightNorm": "torch.nn.utils.remove_weight_norm",
+             "SpectralNorm": "torch.nn.utils.remove_spectral_norm"}  # fmt: skip
+
+
+def require_plain(module: torch.nn.Module, names: Iterable[str]) -> None:
+    """Refuse a module whose outputs are not those of its present parameters alone."""
+    from torch.nn.utils import parametrize, prune
+
+    kind = type(module).__name__
+    for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
+        if getattr(hook, "changes_nothing", False):
+            continue
+        name, remover = getattr(hook, "name", None), _REMOVERS.get(type(hook).__name__)
+        if isinstance(hook, prune.BasePruningMethod):
+            name, remover = hook._tensor_name, "torch.nn.utils.prune.remove"
+        way = f"{remover}(module, {name!r})" if remover else "remove() of the handle it came with"
+        raise ValueError(
+            f"the {kind} has the hook {getattr(hook, '__name__', type(hook).__name__)}, which may "
+            f"change weights or outputs at each call; first call {way}."
+        )
+    for name in names:
+        if parametrize.is_parametrized(module, name) and not is_cut(module, name):
+            raise ValueError(
+                f"{name} is parametrized; make it plain first, with "
+                f"torch.nn.utils.parametrize.remove_parametrizations(module, {name!r})."
+            )
+        if name not in module._parameters and not is_cut(module, name):
+            raise ValueError(
+                f"{name} is no Parameter of the {kind} but a value from elsewhere; first set "
+                f"module.{name} = torch.nn.Parameter(module.{name}.detach())."
+            )
+
+
+def is_cut(module: torch.nn.Module, name: str) -> bool:
+    """Say whether `contractive`, and nothing else, parametrises this weight."""
+    from torch.nn.utils import parametrize
+
+    if not parametrize.is_parametrized(module, name):
+        return False
+    stack = module.parametrizations[name]  # type: ignore[index]
+    return len(stack) == 1 and isinstance(stack[0], cut_class())
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Hold a module of nearest contractions, and how far it is from the one projected.
+
+    Attributes
+    ----------
+    module : a copy with plain weights, every recurrent norm at most the one asked for.
+    norms : ‖W‖₂ of each recurrent weight before.
+    distance : largest ‖W − W'‖₂ of a recurrent weight.
+    moved, rms : largest and root mean square change of an output on the data; None without data.
+    scale : root mean square of the outputs before, to compare with.
+    """
+
+    module: torch.nn.Module
+    norms: tuple[float, ...]
+    distance: float
+    moved: float | None = None
+    rms: float | None = None
+    scale: float | None = None
+
+    def __str__(self) -> str:
+        text = f"norms {', '.join(f'{v:.4g}' for v in self.norms)}; weights moved by at most "
+        text += f"{self.distance:.3g}"
+        if self.moved is not None:
+            text += f"; outputs by at most {self.moved:.3g}, {self.rms:.3g} in the mean (root mean "
+            text += f"square), where their own is {self.scale:.3g}"
+        return text
+
+
+def nearest_contraction(
+    module: torch.nn.Module, norm: float = 0.99, *, data: Any = None
+) -> Projection:
+    """Replace the recurrent weights of a trained module by the nearest of at most ``norm``.
+
+    For networks trained freely, whose norm no scaling brings below 1. The projection changes the
+    network: ``data`` shows by how much.
+
+    Parameters
+    ----------
+    module : as for `contractive`; left as it is.
+    norm : c, above 0 and at most 1.
+    data : what ``module`` is called with, a tensor or a tuple of arguments. A cell takes a
+        sequence, (T, batch, inputs), step by step.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rnn = torch.nn.RNN(1, 1, nonlinearity="relu", bias=False)
+    >>> with torch.no_grad():
+    ...     _ = rnn.weight_hh_l0.fill_(1.5), rnn.weight_ih_l0.fill_(1.0)
+    >>> near = nearest_contraction(rnn, 0.5, data=torch.ones(2, 1, 1))
+    >>> near.norms, near.moved  # the second state is 1.5 instead of 2.5
+    ((1.5,), 1.0)
+    """
+    import torch
+    from torch.nn.utils.parametrize import remove_parametrizations
+
+    weights = [getattr(part, name).detach() for part, name in recurrent_weights(module)]
+    near = contractive(copy.deepcopy(module), norm)
+    for part, name in recurrent_weights(near):
+        remove_parametrizations(part, name)
+    pairs = [(W, getattr(part, name).detach())
+             for W, (part, name) in zip(weights, recurrent_weights(near), strict=True)]  # fmt: skip
+    norms = tuple(float(torch.linalg.matrix_norm(W, 2)) for W in weights)
+    distance = max(float(torch.linalg.matrix_norm(W - cut, 2)) for W, cut in pairs)
+    if data is None:
+        return Projection(near, norms, distance)
+    y, z = outputs(module, data), outputs(near, data)
+    return Projection(near, norms, distance, float((z - y).abs().max()),
+                      float((z - y).square().mean().sqrt()),
+                      float(y.square().mean().sqrt()))  # fmt: skip
+
+
+def outputs(module: torch.nn.Module, data: Any) -> torch.Tensor:
+    """Run a module in eval mode, without gradients; of what it returns take the first."""
+    import torch
+
+    arguments = data if isinstance(data, tuple) else (data,)
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            if isinstance(module, torch.nn.RNNCell) and arguments[0].ndim == 3:
+                h = None if len(arguments) == 1 else arguments[1]
+                states = []
+                for x in arguments[0]:
+                    h = module(x, h)
+                    states.append(h)
+                return torch.stack(states)
+            result = module(*arguments)
+            y: torch.Tensor = result[0] if isinstance(result, tuple) else result
+            return y
+    finally:
+        for part, training in modes:
+            part.training = training
