@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
+
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
-from companion.theory.files import KEYS, load_rnn, save_rnn, whole, write_whole
+from companion.theory.files import (
+    KEYS,
+    Tensor,
+    load_rnn,
+    read_tensors,
+    save_rnn,
+    whole,
+    write_tensors,
+    write_whole,
+)
 from companion.theory.network import random_rnn
 from companion.theory.theorem2 import memoryless_teacher
 
@@ -53,7 +67,7 @@ def arrays(**changes):
         (arrays(), {"activation": "softplus"}, "softplus"),
         (arrays(b=np.zeros(3)), {"activation": "relu"}, "b has shape"),
         (arrays(b=np.full(2, np.nan)), {"activation": "relu"}, "finite"),
-        (arrays(b=np.zeros(2, dtype=np.float16)), {"activation": "relu"}, "float16"),
+        (arrays(b=np.zeros(2, dtype=np.float16)), {"activation": "relu"}, "F16; allowed: F32"),
     ],
 )
 def test_what_is_no_network_is_refused(tmp_path, tensors, metadata, message):
@@ -67,9 +81,63 @@ def test_what_is_no_safetensors_is_refused(tmp_path):
     path = tmp_path / "x.safetensors"
     for content in (b"", b"pickle", b"\xff" * 100):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="cannot be read as safetensors"):
+        with pytest.raises(ValueError, match="not a safetensors file"):
             load_rnn(path)
     with pytest.raises(FileNotFoundError):
         load_rnn(tmp_path / "absent")
     with pytest.raises(TypeError, match="floats only"):
         save_rnn(memoryless_teacher(2, dtype=object), path)
+
+
+def test_the_format_is_the_librarys_to_the_byte(tmp_path):
+    given = {"b": np.arange(6.0).reshape(2, 3), "a": np.float32([1, 2, 3]), "ü": np.zeros((0, 4))}
+    save_file(given, tmp_path / "theirs", metadata={"activation": "relu"})
+    metadata, tensors = read_tensors(tmp_path / "theirs")
+    write_tensors(tmp_path / "ours", tensors, metadata)
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+    for name, array in load_file(tmp_path / "ours").items():
+        np.testing.assert_array_equal(tensors[name].array(), array)
+        assert Tensor.of(array) == tensors[name]
+
+
+def header(**changes):
+    entry = {"dtype": "F64", "shape": [2], "data_offsets": [0, 16]} | changes
+    return json.dumps({"b": {k: v for k, v in entry.items() if v is not None}})
+
+
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        (header(), 8),  # cut short
+        (header(), 24),  # with bytes of nobody
+        (header(data_offsets=[8, 24]), 24),  # a hole
+        (header(shape=[3]), 16),
+        (header(shape=[-2]), 16),
+        (header(shape=[2.0]), 16),
+        (header(shape=[True, 2]), 16),
+        (header(shape=[10**30]), 16),
+        (header(dtype="O"), 16),
+        (header(dtype=None), 16),
+        (header(data_offsets=[0]), 16),
+        ('{"b": ' + header()[6:-1] + ", " + header()[1:], 16),  # twice
+        ("[" * 100_000, 16),
+        ("[1]", 16),
+        ('{"__metadata__": {"a": 1}}', 0),
+        ('{"__metadata__": []}', 0),
+        ('{"b": 3}', 0),
+    ],
+)
+def test_a_hostile_header_is_refused(tmp_path, text, body):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text.encode() + bytes(body))
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        read_tensors(path)
+
+
+@given(data=st.binary(max_size=200))
+def test_no_bytes_raise_anything_else(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "any.safetensors"
+    for content in (data, len(data).to_bytes(8, "little") + data):
+        path.write_bytes(content)
+        with suppress(ValueError):
+            read_tensors(path)

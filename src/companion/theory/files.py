@@ -1,17 +1,25 @@
-"""Files written whole, and a network in one: safetensors with keys W, F, b, C, h_init."""
+"""Files written whole, and arrays in them: the safetensors format, and a network in it.
+
+A safetensors file is the length of a header, the header, in JSON, and the tensors' bytes. Reading
+one runs nothing, and asks for no library: a browser does it too.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from companion.theory.network import ACTIVATIONS, RNN, SHAPES
+from companion.theory.network import ACTIVATIONS, RNN, SHAPES, Array
 
 KEYS = tuple(SHAPES)
 
@@ -49,17 +57,99 @@ def write_whole(path: str | os.PathLike[str], data: str | bytes) -> None:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
+_SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2}
+_SIZES |= {"U16": 2, "F8_E5M2": 1, "F8_E4M3": 1, "I8": 1, "U8": 1, "BOOL": 1}  # bytes an entry
+_FLOATS = {"F32": "<f4", "F64": "<f8"}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a file: its dtype by the format's name, its shape, its bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+    @classmethod
+    def of(cls, array: Array) -> Tensor:
+        """Take a float32 or float64 array."""
+        dtype = {4: "F32", 8: "F64"}[array.dtype.itemsize]
+        return cls(dtype, array.shape, array.astype(_FLOATS[dtype]).tobytes())
+
+    def array(self) -> Array:
+        """Return the array, of float32 or float64; ValueError for another dtype."""
+        if self.dtype not in _FLOATS:
+            raise ValueError(f"{self.dtype}; allowed: F32, F64, for float32 and float64")
+        return np.frombuffer(self.data, _FLOATS[self.dtype]).reshape(self.shape)
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name in its header stands there twice")
+    return found
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read the metadata and the tensors of a safetensors file.
+
+    Raises
+    ------
+    ValueError : it is not of this format; says where.
+    OSError : it cannot be read.
+    """
+    content = Path(path).read_bytes()
+    try:
+        size = 8 + int.from_bytes(content[:8], "little")
+        if not 8 < size <= min(len(content), 100_000_008):
+            raise ValueError("its first 8 bytes are no length of a header")
+        header = json.loads(content[8:size], object_pairs_hook=_no_twins)
+        metadata = header.pop("__metadata__", {})
+        if not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("its metadata are not texts")
+        tensors, end = {}, 0
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            dtype, shape, (start, stop) = (entry[k] for k in ("dtype", "shape", "data_offsets"))
+            if any(type(v) is not int or v < 0 for v in (*shape, start, stop)):
+                raise ValueError(f"{name}: shape and data_offsets must be whole numbers")
+            if start != end or stop - start != prod(shape) * _SIZES[dtype]:
+                raise ValueError(f"{name}: its bytes {start} to {stop} do not fit {dtype} {shape}")
+            end = stop
+            tensors[name] = Tensor(dtype, tuple(shape), content[size + start : size + stop])
+        if size + end != len(content):
+            raise ValueError(f"its tensors end at byte {size + end} of {len(content)}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        said = f"no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} is not a safetensors file: {said}.") from error
+    return metadata, tensors
+
+
+def write_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Write a safetensors file, whole or not at all; wider entries come first, as aligned."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    ordered = sorted(tensors.items(), key=lambda item: (-_SIZES[item[1].dtype], item[0]))
+    end = 0
+    for name, tensor in ordered:
+        start, end = end, end + len(tensor.data)
+        offsets = [start, end]
+        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    data = b"".join(tensor.data for _, tensor in ordered)
+    write_whole(path, len(text).to_bytes(8, "little") + text + data)
+
+
 def save_rnn(rnn: RNN, path: str | os.PathLike[str]) -> None:
     """Write a float network, its activation in the metadata; whole or not at all.
 
     An exact network is refused: safetensors holds floats only, a certificate holds Fractions.
     """
-    from safetensors.numpy import save
-
     if rnn.is_exact:
         raise TypeError("safetensors holds floats only; astype(float) rounds an exact network.")
-    arrays = {name: np.ascontiguousarray(getattr(rnn, name)) for name in KEYS}
-    write_whole(path, save(arrays, metadata={"activation": rnn.activation}))
+    tensors = {name: Tensor.of(getattr(rnn, name)) for name in KEYS}
+    write_tensors(path, tensors, {"activation": rnn.activation})
 
 
 def load_rnn(path: str | os.PathLike[str]) -> RNN:
@@ -82,27 +172,20 @@ def load_rnn(path: str | os.PathLike[str]) -> RNN:
     ...     load_rnn(f"{folder}/teacher.safetensors").activation
     'tanh'
     """
-    from safetensors import SafetensorError, safe_open
-
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is not a file.")
+    metadata, tensors = read_tensors(path)
+    if set(tensors) != set(KEYS):
+        raise ValueError(
+            f"{path} has the keys {sorted(tensors)}; exactly {', '.join(KEYS)} are needed."
+        )
+    if "activation" not in metadata:
+        raise ValueError(
+            f"{path} names no activation; put one of {', '.join(ACTIVATIONS)} into its "
+            'metadata under "activation".'
+        )
     try:
-        with safe_open(os.fspath(path), framework="numpy") as file:
-            metadata, keys = file.metadata() or {}, set(file.keys())
-            missing = [name for name in KEYS if name not in keys]
-            if missing or len(keys) != len(KEYS):
-                raise ValueError(
-                    f"{path} has the keys {sorted(keys)}; exactly {', '.join(KEYS)} are needed."
-                )
-            if "activation" not in metadata:
-                raise ValueError(
-                    f"{path} names no activation; put one of {', '.join(ACTIVATIONS)} into its "
-                    'metadata under "activation".'
-                )
-            arrays = {name: file.get_tensor(name) for name in KEYS}
-    except (SafetensorError, TypeError, AttributeError) as error:  # such as bfloat16, not in NumPy
-        raise ValueError(f"{path} cannot be read as safetensors of floats: {error}") from error
-    try:
+        arrays = {name: tensor.array() for name, tensor in tensors.items()}
         return RNN(**arrays, activation=metadata["activation"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a network: {error}") from error
