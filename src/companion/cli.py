@@ -1,4 +1,4 @@
-"""Commands: run, sweep, runs, pages, claims, verify, convert, witness, certify, data, bench.
+"""Commands: run, sweep, runs, pages, claims, convert, witness, certify, data, bench.
 
 Exit codes: 0 done, 1 failed, 2 refused (nothing was started), 130 interrupted.
 """
@@ -152,43 +152,19 @@ def _pages(args: argparse.Namespace) -> int:
 
 
 def _claims(args: argparse.Namespace) -> int:
-    from companion.ledger import judge as claims
-    from companion.ledger import verify
+    from companion.ledger import judge
     from companion.running import record as provenance
 
     root = provenance.checkout(args.root)
     if args.write:
-        written = verify.publish(root)
-        print(f"written: {', '.join(written)}" if written else "the ledger is up to date")
+        print(f"written: {judge.LEDGER}" if judge.write(root) else "the ledger is up to date")
         return 0
-    rows = claims.ledger(root)
+    rows = judge.ledger(root)
     for row in rows:
         print(f"{row.claim.id:20} {' '.join(filter(None, (row.finding.verdict, row.finding.why)))}")
     count = Counter(row.finding.verdict for row in rows)
     print(f"{len(rows)} claims: " + ", ".join(f"{n} {verdict}" for verdict, n in count.items()))
     return 0
-
-
-def _verify(args: argparse.Namespace) -> int:
-    from companion.ledger import verify
-    from companion.running import record as provenance
-    from companion.theory.files import write_whole
-
-    root = provenance.checkout(args.root)
-    if args.json and (args.json.is_dir() or not args.json.parent.is_dir()):
-        raise ValueError(f"--json {args.json} is a folder, or {args.json.parent} is no folder.")
-    found, out = [], args.out or root / "runs" / "verify"
-    if args.full:
-        print(f"full runs are kept in {out}, where the same command goes on from", flush=True)
-    for outcome in verify.verify(root, full=args.full, out=out):
-        found.append(outcome)
-        print(outcome, flush=True)
-    count = Counter(o.state for o in found)
-    print(", ".join(f"{n} {state}" for state, n in count.items()))
-    if args.json:
-        write_whole(args.json, verify.as_json(found, root))
-        print(f"written to {args.json}")
-    return 1 if count["differs"] else 0
 
 
 def _convert(args: argparse.Namespace) -> int:
@@ -345,21 +321,6 @@ def _parser() -> argparse.ArgumentParser:
     claims.set_defaults(function=_claims)
     claims.add_argument(
         "--write", action="store_true", help="remake book/results/claims.json from the results"
-    )
-
-    verify = commands.add_parser(
-        "verify", help="make again what the ledger rests on, and compare", allow_abbrev=False
-    )
-    verify.set_defaults(function=_verify)
-    much = verify.add_mutually_exclusive_group()
-    much.add_argument("--quick", action="store_true", help="a few minutes; the default")
-    much.add_argument("--full", action="store_true", help="all, the full runs and Coq included")
-    verify.add_argument("--json", type=Path, metavar="FILE", help="write the outcomes there too")
-    verify.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="where full runs are kept; those there are not made again (default: runs/verify)",
     )
 
     convert = commands.add_parser(

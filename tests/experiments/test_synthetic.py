@@ -19,7 +19,6 @@ from companion.experiments.synthetic import (
     experiment,
     optimum,
     outcomes,
-    paired_difference,
     r_squared,
 )
 from companion.theory.network import simulate, spectral_norm
@@ -114,22 +113,6 @@ def test_an_experiment_pairs_its_students() -> None:
     assert not np.array_equal(other[0].x_train, drawn[0].x_train)
     with pytest.raises(ValueError, match="realisations is 0"):
         experiment(setting, realisations=0, models=["rnn"], hidden_units=[2], seed=1)
-
-
-def test_paired_difference_covers_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    covered = equivalent = 0
-    for _ in range(1000):
-        found = paired_difference(rng.normal(0.5, 1, 30), np.zeros(30), margin=0.5)
-        covered += found.low <= 0.5 <= found.high
-        equivalent += found.p_equivalent < 0.05
-    # both are binomial of 1000, at the true mean, which lies on the margin; five deviations
-    assert abs(covered - 950) < 5 * np.sqrt(950 * 0.05)
-    assert equivalent <= 50 + 5 * np.sqrt(50 * 0.95)
-    same = paired_difference(np.full(3, 0.7), np.full(3, 0.5), margin=0.1)  # no spread
-    assert (same.low, same.high, same.p_zero, same.p_equivalent) == (same.mean, same.mean, 0, 1)
-    with pytest.raises(ValueError, match="finite"):
-        paired_difference(np.array([1.0, np.nan]), np.zeros(2), margin=0.1)
 
 
 @pytest.mark.parametrize("record", sorted(RECORDS.glob("*.json")), ids=lambda path: str(path.stem))

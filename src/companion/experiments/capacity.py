@@ -14,14 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from companion.experiments.synthetic import (
-    Difference,
-    Realisation,
-    Setting,
-    experiment,
-    holm,
-    paired_difference,
-)
+from companion.experiments.statistics import Difference, holm, paired_difference
+from companion.experiments.synthetic import Realisation, Setting, experiment
 from companion.theory.network import RNN
 from companion.theory.theorem1 import unitary_equivalent
 from companion.training import Fit, Options, Student, assemble, fit, initial_theta, is_lost

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -289,64 +289,3 @@ def outcomes(fit: Fit) -> pd.DataFrame:
         "r2_best": np.fmax.reduce(test, axis=1).astype(np.float32),
     }
     return pd.DataFrame(table)
-
-
-class Difference(NamedTuple):
-    """A mean of paired differences: its interval, its number of pairs, and the two tests' p."""
-
-    mean: float
-    low: float
-    high: float
-    pairs: int
-    p_zero: float
-    p_equivalent: float
-
-
-def paired_difference(
-    a: Float[Array, " pairs"], b: Float[Array, " pairs"], *, margin: float, level: float = 0.95
-) -> Difference:
-    """Mean of a − b over pairs, with Student's interval at ``level``.
-
-    ``p_zero`` tests that the mean is 0; ``p_equivalent`` that it is not within ±``margin`` (two
-    one-sided tests, Schuirmann 1987): below 0.05, the two are equivalent at that margin.
-
-    Examples
-    --------
-    >>> found = paired_difference(np.array([1.0, 2.0, 3.0]), np.array([0.9, 2.1, 2.9]), margin=0.5)
-    >>> round(found.mean, 4), found.pairs, found.p_equivalent < 0.05
-    (0.0333, 3, True)
-    """
-    from scipy import stats
-
-    d = np.asarray(a) - np.asarray(b)
-    if d.ndim != 1 or len(d) < 2 or not np.isfinite(d).all() or not margin > 0:
-        raise ValueError(
-            f"a − b has shape {d.shape} and margin is {margin}; there must be at least two finite "
-            "pairs and a positive margin."
-        )
-    if np.ptp(d) == 0:  # the limit of the tests as the spread goes to 0, which divide by it
-        m = float(d[0])
-        return Difference(m, m, m, len(d), float(m == 0), float(abs(m) >= margin))
-    low, high = stats.ttest_1samp(d, 0).confidence_interval(level)
-    below = stats.ttest_1samp(d, margin, alternative="less").pvalue
-    above = stats.ttest_1samp(d, -margin, alternative="greater").pvalue
-    p_zero = stats.ttest_1samp(d, 0).pvalue
-    return Difference(
-        float(d.mean()), float(low), float(high), len(d), float(p_zero), float(max(below, above))
-    )
-
-
-def holm(p: Sequence[float]) -> Float[Array, " tests"]:
-    """Each p corrected for the number of tests, by Holm (1979), so that they stand together.
-
-    Examples
-    --------
-    >>> holm([0.01, 0.04, 0.02]).tolist()
-    [0.03, 0.04, 0.04]
-    """
-    values = np.asarray(p, dtype=float)
-    order = np.argsort(values)
-    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    corrected = np.empty(len(values))
-    corrected[order] = np.minimum(stepped, 1)
-    return corrected

@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from companion.experiments.synthetic import paired_difference
+from companion.experiments.statistics import paired_difference
 from companion.figures.style import LOOKS, look
 
 MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond"}

@@ -1,0 +1,295 @@
+"""What the ledger reads: the claims with their rules, and what is published to decide them on.
+
+``book/claims.yaml`` holds the rules, ``book/results`` the evidence. Everything read here is checked
+first: a record names its tables by SHA-256, and a file that cannot be read, or is not the one its
+record names, stops the ledger with its name. Nothing here trains, draws or writes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import runpy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from companion.theory.certificate import Certificate, CertificateError, recheck
+from companion.training.students import is_lost
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Given = Mapping[str, Any]
+Reading = Mapping[str, str]
+CLAIMS, RULES = "book/claims.yaml", "book/results/recorded-rules.yaml"
+KINDS = ("synthetic", "systems", "capacity", "mnist")
+# Curve of Figure 4 -> its name and learning rate in the table of the poster's curves.
+FIGURE_4 = {
+    "urnn": ("URNN", 0.001),
+    "contractive": ("contractive RNN", 0.001),
+    "rnn/10": ("RNN", 0.0001),
+    "rnn": ("RNN", 0.001),
+}
+
+
+class NotTested(LookupError):
+    """What a rule needs has not been published; the text says what."""
+
+
+class Damaged(RuntimeError):
+    """A published file cannot be read, or is not the one that its record names."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the poster, as ``book/claims.yaml`` holds it.
+
+    Parameters
+    ----------
+    id : stable name. section : of the ledger. where : on the poster.
+    says : the poster's words, or our reading of its figure. page : of this book, where it is run.
+    rule : how it is decided: ``says`` in words, ``judge`` and ``given`` for the code, ``notebook``
+        whose runs it is decided on, ``note`` where there is nothing to reproduce.
+    history : what is known of the rule's age. digits : shown of the numbers.
+    """
+
+    id: str
+    section: str
+    where: str
+    says: str
+    page: str
+    rule: Given
+    history: str = ""
+    digits: int | None = None
+
+
+def file_bytes(path: Path) -> bytes:
+    """The bytes of a file; `Damaged` names one that is not there."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def mapping(path: Path) -> dict[str, Any]:
+    """The mapping that a JSON or YAML file holds; `Damaged` names one that holds none."""
+    import yaml
+
+    data = file_bytes(path)
+    try:
+        found = json.loads(data) if path.suffix == ".json" else yaml.safe_load(data)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise Damaged(f"{path} cannot be read: {error}.") from error
+    if not isinstance(found, dict):
+        raise Damaged(f"{path} holds a {type(found).__name__}, where a mapping is expected.")
+    return found
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published run: its record, and the path of its table, whose hash stands in the record."""
+
+    name: str
+    record: dict[str, Any]
+    path: Path
+
+    @functools.cached_property
+    def table(self) -> pd.DataFrame:
+        """All rows."""
+        import pandas as pd
+
+        data = file_bytes(self.path)
+        if hashlib.sha256(data).hexdigest() not in self.record["tables"].values():
+            raise Damaged(f"{self.path} is not the table that the record of {self.name} names.")
+        try:
+            return pd.read_parquet(io.BytesIO(data))
+        except (OSError, ValueError) as error:  # pyarrow's own are both
+            raise Damaged(f"{self.path} cannot be read: {error}.") from error
+
+    @functools.cached_property
+    def rows(self) -> pd.DataFrame:
+        """The rows at the last update, where there are updates."""
+        table = self.table
+        return table[table["update"] == table["update"].max()] if "update" in table else table
+
+    def has(self, wanted: Given) -> bool:
+        """Whether the run had these parameters; one that it did not know yet was 0."""
+        return all(self.record["parameters"].get(k, 0) == v for k, v in wanted.items())
+
+
+@dataclass(eq=False)
+class Evidence:
+    """The published results of a checkout, read when first asked for.
+
+    Parameters
+    ----------
+    root : the checkout. only : names of the runs to look at; by default all.
+    used : the runs that were looked into, by name, since it was last emptied.
+    """
+
+    root: Path
+    only: Sequence[str] | None = None
+    used: dict[str, Published] = field(default_factory=dict)
+
+    @functools.cached_property
+    def book(self) -> dict[str, Any]:
+        """``book/claims.yaml``: what the rules have in common, and the claims."""
+        return mapping(self.root / CLAIMS)
+
+    @functools.cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        """Every claim, in the order of the ledger."""
+        return tuple(Claim(**claim) for claim in self.book["claims"])
+
+    @functools.cached_property
+    def recorded(self) -> dict[str, Any]:
+        """Hash -> claim and rule, for records that are older than rules as data."""
+        return mapping(self.root / RULES)
+
+    def rule_of(self, run: Published, claim: str) -> Given | None:
+        """The rule of a claim that a run's record holds; None where it holds none."""
+        held: str | Given | None = run.record.get("rules", {}).get(claim)
+        if not isinstance(held, str):
+            return held
+        if held not in self.recorded:  # it is from before rules were data
+            raise Damaged(f"the record of {run.name} names a rule {held} that {RULES} lacks.")
+        return dict(self.recorded[held]["rule"])
+
+    @functools.cached_property
+    def proofs(self) -> dict[str, Any]:
+        """What `make proofs` recorded, if it is of the present sources."""
+        record = mapping(self.root / "book/results/proofs.json")
+        if why := runpy.run_path(str(self.root / "proofs" / "check.py"))["stale"]():
+            raise NotTested(why)
+        return record
+
+    @functools.cached_property
+    def poster(self) -> pd.DataFrame:
+        """The poster's curves, as read off its figures."""
+        import pandas as pd
+
+        path = self.root / "book/results/poster-figures.csv"
+        data = file_bytes(path).replace(b"\r\n", b"\n")
+        if hashlib.sha256(data).hexdigest() != self.book["common"]["poster_figures_sha256"]:
+            raise Damaged(f"{path} is not the table that {CLAIMS} names.")
+        return pd.read_csv(io.BytesIO(data))
+
+    def curve(self, figure: int, model: str, rate: float = 0.01) -> dict[int, tuple[float, float]]:
+        """Hidden units -> value and reading error of one of the poster's curves; 0 for a line."""
+        rows = self.poster
+        rows = rows[(rows["figure"] == figure) & (rows["model"] == model)]
+        rows = rows[rows["learning_rate"].isna() | np.isclose(rows["learning_rate"], rate)]
+        units = rows["hidden_units"].fillna(0).astype(int)
+        return dict(zip(units, zip(rows["value"], rows["uncertainty"], strict=True), strict=True))
+
+    @functools.cache  # noqa: B019  # an Evidence lives as long as one command
+    def published(self, kind: str) -> tuple[Published, ...]:
+        """The runs in ``book/results/kind/``, the earliest first.
+
+        NAME.json is a run's record; NAME.parquet, or NAME-epochs.parquet, its table.
+        """
+        found = []
+        folder = self.root / "book/results" / kind
+        for path in sorted(folder.glob("*.json")):
+            record, name = mapping(path), f"{kind}/{path.stem}"
+            kinds = {"parameters": dict, "finished": str, "tables": dict, "rules": dict}
+            for key, expected in kinds.items():
+                if not isinstance(record.get(key, {} if key == "rules" else None), expected):
+                    raise Damaged(f"{path} is no record of a run: it has no {key}.")
+            table, epochs = path.with_suffix(".parquet"), folder / f"{path.stem}-epochs.parquet"
+            if self.only is None or name in self.only:
+                found.append(Published(name, record, epochs if epochs.is_file() else table))
+        return tuple(sorted(found, key=lambda run: run.record["finished"]))
+
+    def check(self) -> None:
+        """Read everything that a verdict may rest on; `Damaged` names what is not whole."""
+        _ = self.claims, self.recorded, self.poster
+        for kind in KINDS:
+            for run in self.published(kind):
+                _ = run.table
+            for path in sorted((self.root / "book/results" / kind).glob("*.parquet")):
+                stems = (path.stem, path.stem.rpartition("-")[0])
+                if not any((path.parent / f"{stem}.json").is_file() for stem in stems):
+                    raise Damaged(f"{path} has no record beside it.")
+
+    def certificate(self, name: str) -> tuple[str, Certificate]:
+        """A certificate of that name, proved again from its file, and the file."""
+        file = f"book/results/certificates/{name}.json"
+        try:
+            return file, recheck(self.root / file)
+        except (CertificateError, OSError, ValueError) as error:
+            raise Damaged(f"{file} is no certificate: {error}") from error
+
+    def run(self, kind: str, wanted: Given, least: Given) -> Published:
+        """The earliest run with these parameters, and at least these."""
+        for run in self.published(kind):
+            enough = all(run.record["parameters"].get(k, 0) >= v for k, v in least.items())
+            if run.has(wanted) and enough:
+                self.used[run.name] = run
+                return run
+        what = ", ".join(f"{k} {v}" for k, v in wanted.items())
+        raise NotTested(f"no published run of {kind} with {what}")
+
+    def scores(self, given: Given, reading: Reading, model: str, n: int) -> pd.Series:
+        """Test R² of each system's student, by seed and number of the system.
+
+        A student is lost when it diverged or is worse than the answer 0; the reading says whether
+        it then scores 0 or is left out. At the record that is best by validation a student that
+        diverged later is not lost.
+        """
+        import pandas as pd
+
+        wanted = {"preset": reading["experiment"], "snr_db": given["snr_db"], **given["run"]}
+        wanted["clip"] = 1 if reading["training"] == "clipped" else 0
+        column = "r2" if reading["record"] == "last update" else "r2_chosen"
+        parts = []
+        for run in self.published("synthetic"):
+            seed = run.record["parameters"]["seed"]
+            if not run.has(wanted) or seed not in given.get("seeds", [seed]):
+                continue
+            rows = run.rows
+            rows = rows[(rows["model"] == model) & (rows["hidden_units"] == n)]
+            if len(rows) and column in rows:
+                self.used[run.name] = run
+                r2 = rows[column].to_numpy(dtype=float)
+                diverged = rows["diverged"].to_numpy() if column == "r2" else np.full(len(r2), -1)
+                then = 0.0 if reading["lost"] == "scored 0" else np.nan
+                index = pd.MultiIndex.from_product([[seed], rows["data"]])
+                parts.append(pd.Series(np.where(is_lost(diverged, r2), then, r2), index))
+        if not parts:
+            asked = ", ".join(reading.values())
+            raise NotTested(f"no published run of {model} with {n} units: {asked}")
+        return pd.concat(parts)
+
+    def accuracies(self, given: Given, curve: str, units: int) -> pd.Series:
+        """Test accuracy of each seed, at the epoch at which its validation accuracy was best.
+
+        Only of runs with at least the epochs and training images that are asked for.
+        """
+        import pandas as pd
+
+        model, _, slower = curve.partition("/")
+        rate = 1e-3 / float(slower or 1)
+        least = {k: v for k, v in given["least"].items() if k != "seeds"}
+        found: dict[int, float] = {}
+        for run in self.published("mnist"):
+            if any(run.record["parameters"].get(k, 0) < v for k, v in least.items()):
+                continue
+            rows = run.table
+            rows = rows[(rows["model"] == model) & (rows["hidden_units"] == units)]
+            rows = rows[np.isclose(rows["learning_rate"], rate, rtol=1e-6)]
+            for seed, of in rows.groupby("fit_seed"):
+                wide = of.pivot(index="update", columns="held_out", values="accuracy")
+                best = wide["validation"].fillna(-1).idxmax()  # the first of equals
+                found.setdefault(seed, float(wide["test"][best]))
+                self.used[run.name] = run
+        if len(found) < given["least"].get("seeds", 1):
+            asked = " and ".join(f"{v} {k}" for k, v in given["least"].items())
+            raise NotTested(f"no published {curve} of {units} units with at least {asked}")
+        return pd.Series(found)
