@@ -1,21 +1,13 @@
 (** * Every hypothesis can hold, and none of the numbers can be better
     The mutated statements are refuted, not only unproved. *)
 From mathcomp Require Import all_ssreflect all_algebra.
-From Proofs Require Import Statements Norm Theorem1 Theorem2 Theorem3 Theorem3Attained.
+From Proofs Require Import Statements StatementsOurs Norm Theorem1 Theorem2.
+From Proofs Require Import Theorem3Derivative Theorem3 Theorem3Attained.
 Set Implicit Arguments. Unset Strict Implicit. Unset Printing Implicit Defensive.
 Import Order.TTheory GRing.Theory Num.Theory.
 Local Open Scope ring_scope.
 
-(** A unitary recurrence is invertible: theorems 2 and 3 apply to every URNN. *)
-Lemma orthogonal_invertible (R : realFieldType) n (U : 'M[R]_n) : orthogonal U -> U \in unitmx.
-Proof. by move/mulmx1_unit => []. Qed.
-
 (** Theorem 1's hypothesis holds for the memoryless teacher of theorem 2, of defect n. *)
-Lemma memoryless_contractive (R : rcfType) n : contractive (W (memoryless R n)).
-Proof.
-exists 0 => [|v /=]; first by rewrite lexx ltr01.
-by rewrite mul0mx norm0 mul0r.
-Qed.
 Lemma memoryless_defect (R : rcfType) n : defect (W (memoryless R n)) = n.
 Proof. by rewrite /defect /= mulmx0 subr0 mxrank1. Qed.
 
@@ -75,3 +67,23 @@ have : (1 * 1 + 1 <= 1 * 1)%N; last by [].
 by apply: (thm _ _ _ Θ (fun _ => 0) 1 ltr01 (orthogonal_invertible oU)) => x _ k k1; apply: eq k1.
 Qed.
 End Mutants3.
+
+(** ** What the refutations of mutants.txt share *)
+Section Shared.
+Variable R : rcfType.
+
+Lemma derivative_id z : derivative (id : R -> R) z 1.
+Proof. by apply: derivative_ext (derivative_affine 0 z 1) => t; rewrite add0r mul1r. Qed.
+Lemma scaled0 n (d : 'rV[R]_n) : scaled d 0 = 0.
+Proof. by apply/matrixP => i j; rewrite !mxE mulr0 mul0r. Qed.
+
+(** A ball that holds the box of side 1 of theorem 2. *)
+Definition unit_box n : R := n.+1%:R.
+Lemma memoryless_in_ball n N (Θ : RNN R N n n) : orthogonal (W Θ) ->
+  (forall T, equal_over (@relu R) T (bounded (unit_box n)) (memoryless R n) Θ) -> (2 * n <= N)%N.
+Proof.
+move=> oU eq; apply: (theorem2_holds ltr01 (orthogonal_invertible oU)) => x xX; apply: eq => k k2.
+apply: norm_box => [|i]; first by rewrite ler0n.
+by rewrite divff ?pnatr_eq0 //; apply: xX.
+Qed.
+End Shared.

@@ -129,6 +129,18 @@ rewrite addrA ler_add2r -addrA ler_add2l mulr2n.
 by rewrite ler_add ?cauchy_schwarz.
 Qed.
 
+(** A ball holds a box. *)
+Lemma norm_box n (v : 'cV[R]_n) a : 0 <= a -> (forall i, `|v i 0| <= a / n.+1%:R) -> norm v <= a.
+Proof.
+move=> a0 va; have n0 : 0 < n.+1%:R :> R by rewrite ltr0n.
+rewrite norm_le_sqr //; apply: (@le_trans _ _ (\sum_(i < n) (a / n.+1%:R) ^+ 2)).
+  apply: ler_sum => i _; rewrite -expr2 -(real_normK (num_real (v i 0))).
+  by rewrite ler_pexpn2r ?nnegrE ?divr_ge0 // ltW.
+rewrite sumr_const card_ord exprMn exprVn -mulrnAr ler_pimulr ?sqr_ge0 //.
+rewrite -mulr_natr mulrC ler_pdivr_mulr ?exprn_gt0 // mul1r -natrX ler_nat.
+by rewrite expnS expn1 (leq_trans (leqnSn n)) // leq_pmulr.
+Qed.
+
 (** Every matrix has a bound on its norm (Frobenius'). *)
 Lemma norm_bound n m (A : 'M[R]_(m, n)) : exists2 f, 0 <= f & forall v, norm (A *m v) <= f * norm v.
 Proof.

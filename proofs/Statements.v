@@ -38,6 +38,10 @@ Definition bounded (R : rcfType) m (X : R) (k : nat) (x : 'cV[R]_m) : Prop := no
 (* end networks *)
 
 (* begin theorem1 *)
+(** The poster's sentence; n + rank(I - WᵀW) states in the sharper one below. *)
+Definition theorem1_poster : Prop := forall (R : rcfType) n m p (Θ : RNN R n m p) (X : R),
+  contractive (W Θ) -> exists2 N, (N <= 2 * n)%N & exists2 Θ' : RNN R N m p,
+    orthogonal (W Θ') & forall T, equal_over (@relu R) T (bounded X) Θ Θ'.
 Definition theorem1 : Prop := forall (R : rcfType) n m p (Θ : RNN R n m p) (X : R),
   contractive (W Θ) -> (n + defect (W Θ) <= 2 * n)%N /\
   exists Θ' : RNN R (n + defect (W Θ)) m p, orthogonal (W Θ') /\
@@ -51,6 +55,10 @@ Definition theorem1_bound : Prop := forall (R : rcfType) n m p (Θ : RNN R n m p
 (* end theorem1 *)
 
 (* begin theorem2 *)
+(** The poster's sentence, whatever the bound on the inputs; below, two steps suffice. *)
+Definition theorem2_poster : Prop := forall (R : rcfType) n, (0 < n)%N ->
+  exists2 Θ : RNN R n n n, contractive (W Θ) & forall (X : R) N (Θ' : RNN R N n n), 0 < X ->
+  orthogonal (W Θ') -> (forall T, equal_over (@relu R) T (bounded X) Θ Θ') -> (2 * n <= N)%N.
 Definition theorem2 : Prop := forall (R : realFieldType) n N (Θ : RNN R N n n) (X : R),
   0 < X -> W Θ \in unitmx ->
   equal_over (@relu R) 2 (fun _ x => forall i, `|x i 0| <= X) (memoryless R n) Θ ->

@@ -10,6 +10,12 @@ Local Open Scope ring_scope.
 
 (* begin theorem3_logistic *)
 Definition logistic (R : realType) (z : R) : R := (1 + expR (- z))^-1.
+(** The poster's sentence: no unitary network of any size, whatever the bound on the inputs. *)
+Definition theorem3_poster : Prop := forall R : realType,
+  exists n m p, exists2 Θ : RNN R n m p, contractive (W Θ) &
+  forall (X : R) N (Θ' : RNN R N m p), 0 < X -> orthogonal (W Θ') ->
+  ~ forall T, equal_over (@logistic R) T (bounded X) Θ Θ'.
+(** The sharper one: over T steps it takes nT states. *)
 Definition theorem3_logistic : Prop :=
   forall (R : realType) n N T (Θ : RNN R N n n) (c : nat -> 'cV[R]_n) (ε : R),
   0 < ε -> W Θ \in unitmx ->

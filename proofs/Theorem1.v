@@ -88,3 +88,9 @@ have [c c01 Wc] := contr; have [f f0 Ff] := norm_bound (F Θ).
 apply: unitary_of_bounded; first exact: contractive_nonexpansive.
 by move=> x T xX; apply: (state_bound c01 Wc Ff f0 xX).
 Qed.
+
+Theorem theorem1_poster_holds : theorem1_poster.
+Proof.
+move=> R n m p Θ X contr; have [le [Θ' [oU eq]]] := @theorem1_holds R n m p Θ X contr.
+by exists (n + defect (W Θ))%N => //; exists Θ'.
+Qed.

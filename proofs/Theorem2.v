@@ -122,6 +122,25 @@ End Theorem2.
 Theorem theorem2_holds : theorem2.
 Proof. by move=> R n N Θ X X0 invU; apply: two_n. Qed.
 
+(** A unitary recurrence is invertible: theorems 2 and 3 apply to every URNN. *)
+Lemma orthogonal_invertible (R : realFieldType) n (U : 'M[R]_n) : orthogonal U -> U \in unitmx.
+Proof. by move/mulmx1_unit => []. Qed.
+
+(** The memoryless teacher is contractive. *)
+Lemma memoryless_contractive (R : rcfType) n : contractive (W (memoryless R n)).
+Proof.
+exists 0 => [|v /=]; first by rewrite lexx ltr01.
+by rewrite mul0mx norm0 mul0r.
+Qed.
+
+Theorem theorem2_poster_holds : theorem2_poster.
+Proof.
+move=> R n _; exists (memoryless R n); first exact: memoryless_contractive.
+move=> X N Θ X0 oU equal; have X' : 0 < X / n.+1%:R by rewrite divr_gt0 // ltr0n.
+apply: (theorem2_holds X' (orthogonal_invertible oU)) => x xX; apply: equal => k k2.
+by apply: norm_box (ltW X0) (xX k k2).
+Qed.
+
 (** ** 2n is attained: the new block, -h switched off by the ReLU itself, needs no bias here *)
 Theorem theorem2_attained_holds : theorem2_attained.
 Proof.

@@ -2,7 +2,7 @@
 From mathcomp Require Import all_ssreflect all_algebra.
 From mathcomp Require Import boolp classical_sets reals topology normedtype derive realfun.
 From mathcomp Require Import sequences landau exp.
-From Proofs Require Import Statements StatementsLogistic Theorem3.
+From Proofs Require Import Statements StatementsLogistic Norm Theorem2 Theorem3.
 Set Implicit Arguments. Unset Strict Implicit. Unset Printing Implicit Defensive.
 Import Order.TTheory GRing.Theory Num.Theory.
 Import numFieldNormedType.Exports.
@@ -59,4 +59,15 @@ move=> R n N T Θ c ε ε0 invW equal.
 have slope z : derivative (@logistic R) z (dlogistic z).
   by apply: is_derive_derivative; exact: is_derive_logistic.
 exact: theorem3_holds slope (@dlogistic_neq0 R) _ _ _ _ _ _ ε0 invW equal.
+Qed.
+
+(** With one input and T = N + 1 steps. *)
+Theorem theorem3_poster_holds : theorem3_poster.
+Proof.
+move=> R; exists 1%N, 1%N, 1%N, (memoryless R 1); first exact: memoryless_contractive.
+move=> X N Θ X0 oU equal; have X2 : 0 < X / 2%:R by rewrite divr_gt0 // ltr0n.
+have := @theorem3_logistic_holds R 1%N N N.+1 Θ (fun=> 0) _ X2 (orthogonal_invertible oU).
+rewrite mul1n ltnn => thm; suff : false by []; apply: thm => x xX.
+apply: equal => k kT; apply: norm_box (ltW X0) _ => i.
+by have := xX k kT i; rewrite mxE subr0 => /ltW.
 Qed.

@@ -25,6 +25,8 @@ def _load() -> ModuleType:
 
 
 check = _load()
+mutants = importlib.import_module("mutants")  # check.py has put its folder on the path
+rendering = importlib.import_module("rendering")
 
 
 def test_the_record_is_of_these_sources():
@@ -32,11 +34,13 @@ def test_the_record_is_of_these_sources():
 
 
 def test_a_change_of_any_source_makes_the_record_stale(tmp_path):
-    for path in [*PROOFS.glob("*.v"), PROOFS / "theorems.json"]:
+    for path in [*PROOFS.glob("*.v"), check.LEDGER, check.MUTANTS]:
         (tmp_path / path.name).write_bytes(path.read_bytes())
     assert check.source_hash(tmp_path) == check.source_hash()
-    (tmp_path / "Norm.v").write_bytes((PROOFS / "Norm.v").read_bytes() + b" ")
-    assert check.source_hash(tmp_path) != check.source_hash()
+    for name in ("Norm.v", "mutants.txt"):
+        (tmp_path / name).write_bytes((PROOFS / name).read_bytes() + b" ")
+        assert check.source_hash(tmp_path) != check.source_hash()
+        (tmp_path / name).write_bytes((PROOFS / name).read_bytes())
 
 
 def test_every_statement_is_listed_proved_and_mutated():
@@ -47,15 +51,31 @@ def test_every_statement_is_listed_proved_and_mutated():
     }
     listed = check.ledger()
     assert stated == {(t["in"], t["statement"]) for t in listed["theorems"]}
-    assert {t["statement"] for t in listed["theorems"]} == {
-        m["statement"] for m in listed["mutants"]
-    }
+    changed = mutants.mutants()
+    assert {t["statement"] for t in listed["theorems"]} == {m["statement"] for m in changed}
     record = json.loads(check.RECORD.read_text(encoding="utf-8"))
     assert [t["statement"] for t in record["theorems"] if t["checked"]] == [
         t["statement"] for t in listed["theorems"]
     ]
-    assert len(record["mutants"]) == len(listed["mutants"])
-    assert not any(m["proves"] for m in record["mutants"])
+    assert all(t["coqchk"] for t in record["theorems"])
+    assert [(m["statement"], m["new"]) for m in record["mutants"]] == [
+        (m["statement"], m["new"]) for m in changed
+    ]
+
+
+def test_most_mutants_are_refuted_and_the_others_say_why():
+    found = mutants.mutants()
+    for m in found:
+        assert m["verdict"] in ("refuted", "true", "open")
+        assert bool(m["script"]) is (m["verdict"] != "open"), m
+        assert bool(m["why"]) is (m["verdict"] != "refuted"), m
+    refuted = [m for m in found if m["verdict"] == "refuted"]
+    assert len(refuted) >= 0.8 * len(found)
+    # Every definition that the statements of the poster's theorems are made of is changed too.
+    assert {m["definition"] for m in refuted} >= {
+        "relu", "state", "output", "equal_over", "orthogonal", "memoryless", "derivative",
+        "norm", "contractive", "defect", "bounded",
+    }  # fmt: skip
 
 
 def test_a_referee_reads_less_than_a_hundred_lines():
@@ -64,7 +84,7 @@ def test_a_referee_reads_less_than_a_hundred_lines():
 
 
 def test_no_link_of_the_rendered_proofs_is_dead():
-    texts = {p.name: p.read_text(encoding="utf-8") for p in check.PAGES.iterdir()}
+    texts = {p.name: p.read_text(encoding="utf-8") for p in rendering.PAGES.iterdir()}
     anchors = {
         name: {html.unescape(a) for a in re.findall(r' id="([^"]*)"', text)}
         for name, text in texts.items()
@@ -78,9 +98,9 @@ def test_no_link_of_the_rendered_proofs_is_dead():
 
 def test_every_source_is_rendered():
     assert {path.stem for path in PROOFS.glob("*.v")} == {
-        path.stem.removeprefix("Proofs.") for path in check.PAGES.glob("*.html")
+        path.stem.removeprefix("Proofs.") for path in rendering.PAGES.glob("*.html")
     }
-    for page in check.PAGES.glob("*.html"):
+    for page in rendering.PAGES.glob("*.html"):
         assert "http" not in page.read_text(encoding="utf-8"), "a page that requests something"
 
 
@@ -90,14 +110,33 @@ def test_every_source_is_rendered():
         ("Lemma a : False. Admitted.", True),
         ("Axiom a : False.", True),
         ("Parameter a : False.", True),
+        ("Hypothesis a : False.", True),
+        ("#[local] Variables a b : False.", True),
+        ("Section S. End S. Context (a : False).", True),
+        ("Module M. Section S. End M. Variable a : False. End S.", True),
+        ("Section S.\nVariable a : nat.\n- Hypothesis b : a = 0.\nEnd S.", False),
         ("(* no Axiom (* nor Parameter *) here *) Lemma a : True. Proof. by []. Qed.", False),
     ],
 )
 def test_what_assumes_is_seen_and_comments_are_not(source, assumes):
-    assert bool(check.FORBIDDEN.search(check.without_comments(source))) is assumes
+    assert (check.assumed(source) is not None) is assumes
+
+
+@pytest.mark.parametrize("path", sorted(PROOFS.glob("*.v")), ids=lambda path: path.stem)
+def test_a_hypothesis_planted_in_any_file_is_refused(path, tmp_path):
+    source = path.read_text(encoding="utf-8")
+    assert check.assumed(source) is None
+    for planted in ("Hypothesis cheat : False.", "Context (cheat : False)."):
+        after_imports = source.index("Local Open Scope") if "Local Open Scope" in source else 0
+        for at in (after_imports, len(source)):
+            (tmp_path / path.name).write_text(f"{source[:at]}{planted}\n{source[at:]}", "utf-8")
+            with pytest.raises(check.Failed, match="may assume nothing"):
+                check.compile_all(tmp_path / "build", tmp_path)
 
 
 def test_a_mutant_that_matches_nothing_is_refused():
     theorem = check.ledger()["theorems"][0]
-    with pytest.raises(check.Failed, match="does not contain"):
-        check.attempt(Path("/nonexistent"), theorem, "no such text", "")
+    for definition in (None, "relu", "no_such_definition"):
+        mutant = {"definition": definition, "old": "no such text", "new": ""}
+        with pytest.raises(check.Failed, match=r"does not contain|no definition"):
+            mutants.changed(mutant, theorem)
