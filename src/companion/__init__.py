@@ -14,6 +14,7 @@ _HOMES = {  # as in __init__.pyi, which type checkers and editors read
     "dilation": "NotContractiveError defect_rank halmos_dilation minimal_scaling "
     "orthogonal_dilation rational_contraction unit_norm_scaling",
     "files": "load_rnn save_rnn",
+    "linear": "find_linear_witness linear_teacher window_states window_student",
     "network": "RNN is_contractive is_unitary orthogonality_error random_rnn simulate "
     "spectral_norm",
     "similarity": "balance similarity",

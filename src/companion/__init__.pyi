@@ -24,6 +24,12 @@ from companion.theory.files import (
     load_rnn as load_rnn,
     save_rnn as save_rnn,
 )
+from companion.theory.linear import (
+    find_linear_witness as find_linear_witness,
+    linear_teacher as linear_teacher,
+    window_states as window_states,
+    window_student as window_student,
+)
 from companion.theory.network import (
     RNN as RNN,
     is_contractive as is_contractive,
