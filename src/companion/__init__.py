@@ -17,6 +17,7 @@ _HOMES = {  # as in __init__.pyi, which type checkers and editors read
     "linear": "find_linear_witness linear_teacher window_states window_student",
     "network": "RNN is_contractive is_unitary orthogonality_error random_rnn simulate "
     "spectral_norm",
+    "parallel": "largest_exponent newton_states",
     "similarity": "balance similarity",
     "smaller": "complex_unitary smallest_unitary states_needed unbounded_unitary",
     "theorem1": "Comparison StateBound compare state_bound unitary_equivalent",

@@ -39,6 +39,10 @@ from companion.theory.network import (
     simulate as simulate,
     spectral_norm as spectral_norm,
 )
+from companion.theory.parallel import (
+    largest_exponent as largest_exponent,
+    newton_states as newton_states,
+)
 from companion.theory.similarity import balance as balance, similarity as similarity
 from companion.theory.smaller import (
     complex_unitary as complex_unitary,
