@@ -11,19 +11,14 @@ rationals they are.
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import chain
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Shaped
 
+from companion.theory.arithmetic import fractions, invertible, product, solve
 from companion.theory.checks import whole_number
-from companion.theory.exact import floats, fraction_array, parameters, rational_matrix
 from companion.theory.network import RNN, simulate
 from companion.theory.theorem2 import NoClaimError, Witness
-
-if TYPE_CHECKING:
-    from flint import fmpq_mat
 
 Array = np.ndarray
 _TRIES = 8  # draws of B and F; one is enough but for a set of measure zero
@@ -45,24 +40,22 @@ def linear_teacher(W: Shaped[Array, "n n"]) -> RNN:
     if W.ndim != 2 or W.shape[0] != W.shape[1] or not len(W):
         raise ValueError(f"W has shape {W.shape}; it must be square, of at least one row.")
     eye, zero = np.eye(len(W), dtype=int), np.zeros(len(W), dtype=int)
-    return RNN(fraction_array(rational_matrix(W)), eye, zero, eye, zero, "identity")
+    return RNN(fractions(W), eye, zero, eye, zero, "identity")
 
 
-def krylov_matrix(U: Shaped[Array, "N N"], F: Shaped[Array, "N m"], steps: int) -> fmpq_mat:
-    """Stack F, UF, …, Uᵀ⁻¹F side by side, exactly: an N × mT matrix for T = ``steps``."""
-    u, block = rational_matrix(np.asarray(U)), rational_matrix(np.asarray(F))
-    blocks = []
-    for _ in range(steps):
-        blocks.append(block)
-        block = u * block
-    return _beside(blocks)
+def krylov_matrix(
+    U: Shaped[Array, "N N"], F: Shaped[Array, "N m"], steps: int
+) -> Shaped[Array, "N k"]:
+    """Stack F, UF, …, Uᵀ⁻¹F side by side, exactly: N × mT Fractions for T = ``steps``."""
+    blocks = [fractions(F)]
+    for _ in range(steps - 1):
+        blocks.append(product(fractions(U), blocks[-1]))
+    return np.concatenate(blocks, axis=1)
 
 
-def _beside(blocks: list[fmpq_mat]) -> fmpq_mat:
-    from flint import fmpq_mat
-
-    lists = (block.tolist() for block in blocks)
-    return fmpq_mat([list(chain.from_iterable(row)) for row in zip(*lists, strict=True)])
+def full_rank(K: Shaped[Array, "N k"]) -> bool:
+    """Decide exactly whether the rows of Fractions are independent: K Kᵀ is invertible then."""
+    return invertible(product(K, K.T))
 
 
 def largest_multiplicity(W: Shaped[Array, "n n"]) -> int:
@@ -78,8 +71,9 @@ def largest_multiplicity(W: Shaped[Array, "n n"]) -> int:
     [1, 2, 2]
     """
     W, n = linear_teacher(W).W, len(W)
-    draw = np.random.default_rng(0).integers(-(10**6), 10**6, size=(n, n)).astype(object)
-    return next(m for m in range(1, n + 1) if krylov_matrix(W, draw[:, :m], n).rank() == n)
+    draw = np.random.default_rng(0).integers(-(10**6), 10**6, size=(n, n))
+    # With the identity the rank is n whatever was drawn.
+    return next((m for m in range(1, n) if full_rank(krylov_matrix(W, draw[:, :m], n))), n)
 
 
 def window_states(W: Shaped[Array, "n n"], horizon: int) -> int:
@@ -121,55 +115,50 @@ def window_student(W: Shaped[Array, "n n"], horizon: int, *, seed: int = 0) -> R
     n, g = teacher.n, largest_multiplicity(W)
     rng = np.random.default_rng(seed)
     markov = krylov_matrix(teacher.W, teacher.F, horizon)
+    # All of F, and of each further block the columns that the relations do not give.
+    chosen = [j for j in range(n * horizon) if j < n or j % n < g]
     for _ in range(_TRIES):
-        B = rng.integers(-3, 4, size=(n, n - g)).astype(object)
-        U, F = np.full((N, N), Fraction(0)), np.full((N, n), Fraction(0))
-        for k, (c, s) in enumerate(_circle_points(N // 2)):
-            at = slice(2 * k, 2 * k + 2)
-            U[at, at] = [[c, -s], [s, c]]
-            F[at] = _null_row(c * B - teacher.W.dot(B), s * B, rng).reshape(2, n)
-        if N % 2:
-            U[-1, -1] = Fraction(1)
-            F[-1] = _null_row(B - teacher.W.dot(B), None, rng)
-        C = _solve_left(krylov_matrix(U, F, horizon), markov)
-        if C is not None:
+        B = fractions(rng.integers(1, 10, size=(n, n - g)))
+        try:
+            U, F = _turning(N, product(teacher.W, B), B, rng)
+            K = krylov_matrix(U, F, horizon)
+            C = solve(K[:, chosen].T, markov[:, chosen].T).T
+        except ZeroDivisionError:
+            continue  # an unlucky draw
+        if (product(C, K) == markov).all():
             zero = np.full(N, Fraction(0))
             return RNN(U, F, zero, C, zero, "identity")
     raise ArithmeticError(f"no Krylov matrix of rank {N} in {_TRIES} draws; try another seed.")
 
 
-def _circle_points(count: int) -> list[tuple[Fraction, Fraction]]:
-    """Rational points of the upper half circle, nearly evenly spaced, so that U is well turned."""
-    angles = np.pi * (np.arange(count) + 0.5) / max(count, 1)
-    tangents = [Fraction(float(np.tan(a / 2))).limit_denominator(4 * count) for a in angles]
-    return [((1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)) for t in tangents]
+def _turning(N: int, WB: Array, B: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """U, and the F whose rows (a + ib) at the point z of the circle have (a + ib)(zI − W)B = 0."""
+    n, planes = len(B), N // 2
+    U, F = np.full((N, N), Fraction(0)), np.full((N, n), Fraction(0))
+    # Nearly evenly spaced, so that the powers of U are well apart; distinct for this denominator.
+    angles = np.pi * (np.arange(planes) + 0.5) / max(planes, 1)
+    for k, angle in enumerate(angles):
+        t = Fraction(float(np.tan(angle / 2))).limit_denominator(4 * planes)
+        c, s = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
+        at = slice(2 * k, 2 * k + 2)
+        U[at, at] = [[c, -s], [s, c]]
+        P, Q = c * B - WB, s * B  # aP = bQ and aQ = −bP; the rows of a and b take turns
+        both = np.stack([np.hstack([P, Q]), np.hstack([-Q, P])], axis=1)
+        F[at] = _null_row(both.reshape(2 * n, -1), rng).reshape(n, 2).T
+    if N % 2:
+        U[-1, -1] = Fraction(1)
+        F[-1] = _null_row(B - WB, rng)
+    return U, F
 
 
-def _null_row(P: Array, Q: Array | None, rng: np.random.Generator) -> Shaped[Array, " k"]:
-    """A random row (a, b) with (a + ib)(P + iQ) = 0; for ``Q`` = None a row a with aP = 0."""
-    M = P if Q is None else np.block([[P, Q], [-Q, P]])
-    size, columns = M.shape
-    basis = np.eye(size, dtype=object)
-    if columns:
-        reduced, rank = rational_matrix(M.T).rref()
-        rows = fraction_array(reduced)[:rank]
-        pivots = [int(np.flatnonzero(row)[0]) for row in rows]
-        free = [i for i in range(size) if i not in pivots]
-        basis = np.full((len(free), size), Fraction(0))
-        basis[np.arange(len(free)), free] = Fraction(1)
-        basis[:, pivots] = -rows[:, free].T
-    weights = rng.integers(1, 4, size=len(basis)).astype(object)
-    return np.asarray(weights.dot(basis))
-
-
-def _solve_left(K: fmpq_mat, M: fmpq_mat) -> Array | None:
-    """The C with C K = M, exactly; None if K has dependent rows or there is no C."""
-    N = K.nrows()
-    reduced, rank = _beside([K.transpose(), M.transpose()]).rref()
-    solved = fraction_array(reduced)[:N]
-    if rank != N or not (np.diag(solved[:, :N]) == 1).all():
-        return None
-    return np.asarray(solved[:, N:].T)
+def _null_row(M: Array, rng: np.random.Generator) -> Shaped[Array, " k"]:
+    """A row a with aM = 0: its last entries drawn, the first solved for."""
+    rows, columns = M.shape
+    last = fractions(rng.integers(1, 10, size=rows - columns))
+    if not columns:
+        return last
+    first = solve(M[:columns].T, -product(last[None], M[columns:]).T)[:, 0]
+    return np.concatenate([first, last])
 
 
 def find_linear_witness(student: RNN, W: Shaped[Array, "n n"]) -> Witness:
@@ -211,32 +200,28 @@ def find_linear_witness(student: RNN, W: Shaped[Array, "n n"]) -> Witness:
             f"the student has activation {student.activation!r}, {student.m} inputs and "
             f"{student.p} outputs; a linear one of {n} inputs and outputs is needed."
         )
-    steps = max(student.n - n, -1) // largest_multiplicity(W) + 2
-    theta = parameters(student)
-    exact = RNN(
-        fraction_array(theta.W),
-        fraction_array(theta.F),
-        fraction_array(theta.b).ravel(),
-        fraction_array(theta.C),
-        fraction_array(theta.h_init).ravel(),
-        "identity",
-    )
-    best = None
-    for coordinate in (None, *range(n)):
-        x = np.zeros((max(steps, 1), n), dtype=int)
-        if coordinate is not None:
-            x[0, coordinate] = 1
-        wanted, got = simulate(teacher, x), simulate(exact, x)
-        gaps = np.abs(wanted - got)
-        k, c = np.unravel_index(int(np.argmax(gaps)), gaps.shape)
-        if gaps[k, c] > 0 and (best is None or gaps[k, c] > best[0]):
-            best = gaps[k, c], int(k), int(c), x[: k + 1], wanted[: k + 1], got[: k + 1]
-    if best is None:
+    steps = max(max(student.n - n, -1) // largest_multiplicity(W) + 2, 1)
+    parts = {key: fractions(getattr(student, key)) for key in ("W", "F", "b", "C", "h_init")}
+    x = np.zeros((n + 1, steps, n), dtype=int)
+    x[range(n), 0, range(n)] = 1  # the last input is 0 throughout
+    wanted = np.stack([simulate(teacher, one) for one in x])
+    got = np.stack([simulate(RNN(**parts, activation="identity"), one) for one in x])
+    gaps = np.abs(wanted - got)
+    i, k, c = (int(v) for v in np.unravel_index(int(np.argmax(gaps)), gaps.shape))
+    if not gaps[i, k, c]:
         raise NoClaimError(
             f"equal for {steps} steps: the recurrent matrix of the student and W have an "
             "eigenvalue in common. A difference is promised for an orthogonal recurrent matrix and "
             "a W without eigenvalues of modulus 1."
         )
-    gap, step, output, x, wanted, got = best
-    shown = x.astype(student.dtype) if student.dtype != object else x.astype(object)
-    return Witness(shown, floats(wanted), floats(got), gap, step, output)
+    shown, upto = x[i].astype(student.dtype), slice(k + 1)
+    return Witness(shown[upto], _rounded(wanted[i, upto]), _rounded(got[i, upto]),
+                   gaps[i, k, c], k, c)  # fmt: skip
+
+
+def _rounded(a: Array) -> Array:
+    """Fractions as float64, or unchanged where one lies beyond its range."""
+    try:
+        return a.astype(np.float64)
+    except OverflowError:
+        return a
