@@ -12,7 +12,9 @@ import pytest
 
 from companion.experiments.synthetic import (
     PRESETS,
+    Realisation,
     Setting,
+    Teacher,
     describe,
     draw,
     draw_teacher,
@@ -20,8 +22,9 @@ from companion.experiments.synthetic import (
     optimum,
     outcomes,
     r_squared,
+    restart,
 )
-from companion.theory.network import simulate, spectral_norm
+from companion.theory.network import RNN, simulate, spectral_norm
 from companion.training import Options, fit
 
 RECORDS = Path(__file__).parents[2] / "book/results/synthetic"
@@ -158,6 +161,21 @@ def test_a_validation_split_leaves_the_other_draws_as_they_are() -> None:
     noise = with_.y_validation - with_.teacher(with_.x_validation)
     signal = with_.teacher(np.concatenate([with_.x_train, with_.x_test]))
     assert 10 * np.log10(np.mean(signal**2) / np.mean(noise**2)) == pytest.approx(20, abs=2)
+
+
+def test_a_restarted_teacher_forgets_as_its_slowest_mode() -> None:
+    """One unit, always on: the difference is w^k of the state, so that its share is known."""
+    w, at = 0.9, 100
+    rnn = RNN([[w]], [[1.0]], [50.0], [[1.0]], [0.0])
+    x = np.zeros((3, 2 * at, 1), dtype=np.float32)
+    empty = np.zeros((0, 2 * at, 1), dtype=np.float32)
+    known = Realisation(
+        replace(PRESETS["poster"], hidden_units=1, inputs=1, outputs=1, T=2 * at),
+        Teacher(rnn, np.zeros(1)), empty, empty, x, x, empty, empty,
+    )  # fmt: skip
+    # state 500 (1 − w^(k+1)) after a restart, 500 throughout: (w^(k+1))² ≤ 0.01
+    assert restart(known) == int(np.ceil(np.log(0.1) / np.log(w))) - 1
+    assert restart(replace(known, x_test=np.zeros((3, 1, 1), dtype=np.float32))) == 0
 
 
 def test_outcomes_choose_by_validation_and_not_by_test() -> None:

@@ -78,6 +78,7 @@ CONTRASTS = {  # the first is the primary one
     "URNN(2n) against RNN(n), exact": ("urnn-exact", "rnn-exact"),
     "what doubling adds, orthogonal": ("urnn", "small-urnn"),
     "what doubling adds, identity": ("urnn-identity", "small-urnn-identity"),
+    "what a start at the solution adds to an RNN": ("rnn-exact", "rnn"),
 }
 
 

@@ -223,6 +223,20 @@ def describe(realisation: Realisation) -> dict[str, float | list[float]]:
     }
 
 
+def restart(realisation: Realisation, level: float = 0.99) -> int:
+    """Steps until the teacher, restarted from 0 in the middle, answers as if it had run throughout.
+
+    That is the memory of its answers: the first step from which on the R² of the restarted teacher
+    against the other, over the test sequences, stays at ``level``.
+    """
+    teacher, x = realisation.teacher, realisation.x_test
+    at = x.shape[1] // 2
+    known, again = teacher(x)[:, at:], teacher(x[:, at:])
+    missed = np.mean((known - again) ** 2, axis=(0, 2)) / np.mean(known**2, axis=(0, 2))
+    below = np.flatnonzero(missed > 1 - level)
+    return int(below[-1] + 1) if below.size else 0
+
+
 def experiment(
     setting: Setting,
     *,
