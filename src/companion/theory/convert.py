@@ -1,4 +1,7 @@
-"""Trained networks in files: the state dict of a torch RNN converted in a safetensors file."""
+"""Trained networks in files: the state dict of a torch RNN converted in a safetensors file.
+
+NumPy alone does it, without torch, so that a browser can.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,24 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
 
-from companion.theory.files import whole
-from companion.theory.network import eps_of, orthogonality_error, spectral_norm
-from companion.theory.torch import layers_of, parameter_names, to_unitary
+from companion.theory.checks import size_of, whole_number
+from companion.theory.files import Tensor, read_tensors, write_tensors
+from companion.theory.network import (
+    RNN,
+    Array,
+    eps_of,
+    orthogonality_error,
+    simulate,
+    spectral_norm,
+)
+from companion.theory.torch import padded_layers, require_relu, unitary_layers
 
-if TYPE_CHECKING:
-    import torch
-
-    Tensors = dict[str, torch.Tensor]
+Tensors = dict[str, Tensor]
+_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of a layer, in torch's names
 
 # What parametrisations, torch's older hooks and pruning store in place of a weight, or beside it.
 _RAW = re.compile(
@@ -122,25 +131,37 @@ def convert_file(
     """
     source, destination = Path(source), Path(destination)
     _check_paths(source, destination, overwrite)
-    tensors, metadata = _read(source)
-    module, prefix = _rnn_of(tensors, _nonlinearity_of(metadata, nonlinearity), prefix)
-    unitary = to_unitary(module, input_bound, horizon=horizon, initial_bound=initial_bound,
-                         rescale=rescale, check=False)  # fmt: skip
-    scale = unitary.state_scale.double()
+    metadata, tensors = read_tensors(source)
+    require_relu(_nonlinearity_of(metadata, nonlinearity))
+    prefix, is_cell = _prefix_of(tensors, prefix)
+    layers, own = _layers_of(tensors, prefix, is_cell)
+    X, start = size_of("input_bound", input_bound), size_of("initial_bound", initial_bound)
+    horizon = None if horizon is None else whole_number("horizon", horizon, least=1)
+    unitary, scales = unitary_layers(layers, X, horizon, start, rescale)
+    unitary = padded_layers(unitary)
     keys = list(dict.fromkeys([pad_readout] if isinstance(pad_readout, str) else pad_readout))
-    padded = {key: _widened(tensors, key, scale[-1], unitary.hidden_size) for key in keys}
-    own = {prefix + name for name in module.state_dict()}
     if both := sorted(own & set(keys)):
         raise ValueError(f"{shown(both[0])} is of the network itself and is converted anyway.")
+    padded = {key: _widened(tensors, key, scales[-1], unitary[0].n) for key in keys}
     copied = {name: t for name, t in tensors.items() if name not in own | set(keys)}
-    report = _report(module, unitary, float(input_bound), horizon, destination,
-                     tuple(padded), tuple(copied))  # fmt: skip
-    new = {prefix + name: value.contiguous() for name, value in unitary.state_dict().items()}
-    note = {"nonlinearity": "relu", "units": str(module.hidden_size),
-            "input_bound": repr(float(input_bound))}  # fmt: skip
+    report = Conversion(
+        destination=destination,
+        norms=tuple(map(spectral_norm, layers)),
+        hidden_size=layers[0].n,
+        unitary_size=unitary[0].n,
+        input_bound=X,
+        orthogonality=max(map(orthogonality_error, unitary)),
+        orthogonality_limit=10 * unitary[0].n * eps_of(unitary[0].W),
+        difference=_measured_difference(layers, unitary, scales[-1], X, min(200, horizon or 200)),
+        state_scale=(float(scales[-1].max()), float(scales[-1].min())),
+        padded=tuple(padded),
+        copied=tuple(copied),
+    )
+    note = {"nonlinearity": "relu", "units": str(layers[0].n), "input_bound": repr(X)}
     if rescale:
-        note["state_scale"] = json.dumps(scale.tolist())
-    _write(destination, {**copied, **padded, **new}, {**metadata, **note})
+        note["state_scale"] = json.dumps([d.astype(float).tolist() for d in scales])
+    new = _named(unitary, prefix, is_cell)
+    write_tensors(destination, copied | padded | new, metadata | note)
     return report
 
 
@@ -158,28 +179,6 @@ def _check_paths(source: Path, destination: Path, overwrite: bool) -> None:
         raise ValueError(f"destination is {destination}; it must be a file in an existing folder.")
     if destination.exists() and not overwrite:
         raise FileExistsError(f"destination {destination} exists; name another, or use --force.")
-
-
-def _read(source: Path) -> tuple[Tensors, dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(source, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-            return tensors, file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{source} is not a safetensors file: {shown(str(error))}") from None
-
-
-def _write(destination: Path, tensors: Tensors, metadata: dict[str, str]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    try:
-        with whole(destination) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
-    except SafetensorError as error:  # its report of a full or read-only disk
-        raise OSError(f"cannot write {destination}: {error}") from None
 
 
 def _nonlinearity_of(metadata: dict[str, str], given: str | None) -> str:
@@ -222,117 +221,103 @@ def _prefix_of(tensors: Tensors, prefix: str | None) -> tuple[str, bool]:
     return next(iter(found.items()))
 
 
-def _rnn_of(tensors: Tensors, nonlinearity: str, prefix: str | None) -> tuple[Any, str]:
-    """Build the module whose state dict is in ``tensors``; give it and the prefix of its names."""
-    import torch
-
-    prefix, is_cell = _prefix_of(tensors, prefix)
+def _layers_of(tensors: Tensors, prefix: str, is_cell: bool) -> tuple[list[RNN], set[str]]:
+    """Read the layers of one network, biases added, and the names of its tensors."""
     own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
     if any(name.endswith("_reverse") for name in own):
         raise ValueError("the network is bidirectional; convert its directions as two networks.")
     last = "" if is_cell else "_l0"
     W, F = own[f"weight_hh{last}"], own.get(f"weight_ih{last}")
-    if F is None or F.ndim != 2 or W.ndim != 2 or W.shape[0] != W.shape[1]:
+    if F is None or len(F.shape) != 2 or len(W.shape) != 2 or W.shape[0] != W.shape[1]:
         raise ValueError(
-            f"weight_hh{last} has shape {tuple(W.shape)} and weight_ih{last} "
-            f"{None if F is None else tuple(F.shape)}; a torch RNN has (n, n) and (n, m). "
+            f"weight_hh{last} has shape {W.shape} and weight_ih{last} {F and F.shape}; "
+            "a torch RNN has (n, n) and (n, m). "
             "LSTM and GRU files stack several gates and cannot be converted."
         )
-    if W.dtype not in (torch.float32, torch.float64):
+    if W.dtype not in ("F32", "F64"):
         raise ValueError(
-            f"{shown(prefix)}weight_hh{last} is {W.dtype}; allowed: float32, float64. Call "
+            f"{shown(prefix)}weight_hh{last} is {W.dtype}; allowed: F32, F64. Call "
             "module.float() and save it again."
         )
-    layers = sum(bool(re.fullmatch(r"weight_hh(_l\d+)?", name)) for name in own)
+    n, depth = W.shape[0], sum(bool(re.fullmatch(r"weight_hh(_l\d+)?", name)) for name in own)
     bias = any(re.match(r"bias_[ih]h", name) for name in own)
-    kinds: Any = {"nonlinearity": nonlinearity, "bias": bias, "dtype": W.dtype}
-    module: Any = (
-        torch.nn.RNNCell(F.shape[1], len(W), **kinds)
-        if is_cell
-        else torch.nn.RNN(F.shape[1], len(W), layers, **kinds)
-    )
-    what = f"a torch.nn.{type(module).__name__} of {layers} layer(s)"
-    what += " with biases" if bias else " without biases"
-    _check_tensors(own, module.state_dict(), shown(prefix), what)
-    module.load_state_dict({name: own[name] for name in module.state_dict()})
-    return module.eval(), prefix
-
-
-def _check_tensors(own: Tensors, expected: Tensors, prefix: str, what: str) -> None:
-    for name, value in expected.items():
-        fits = name in own and (own[name].shape, own[name].dtype) == (value.shape, value.dtype)
-        if not fits:
-            have = f"{tuple(own[name].shape)}, {own[name].dtype}" if name in own else "missing"
-            raise ValueError(
-                f"{prefix}{name} is {have}; it must be {tuple(value.shape)}, {value.dtype}."
-            )
-    odd = sorted(n for n in own.keys() - expected if re.match(r"(weight|bias)_[ih]", n))
+    kinds = _KINDS if bias else _KINDS[:2]
+    layers, expected = [], set()
+    for index in range(depth):
+        names = [kind if is_cell else f"{kind}_l{index}" for kind in kinds]
+        shapes = ((n, n if index else F.shape[1]), (n, n), (n,), (n,))
+        for name, shape in zip(names, shapes, strict=False):  # two kinds without biases
+            _require_form(own.get(name), shape, W.dtype, shown(prefix + name))
+        inputs, recurrent, *biases = (own[name].array() for name in names)
+        zeros = np.zeros(n, dtype=recurrent.dtype)
+        eye = np.eye(n, dtype=recurrent.dtype)
+        layers.append(RNN(recurrent, inputs, sum(biases, zeros), eye, zeros))
+        expected.update(names)
+    odd = sorted(name for name in own.keys() - expected if re.match(r"(weight|bias)_[ih]", name))
     if odd:
+        what = f"a torch.nn.RNN{'Cell' if is_cell else ''} of {depth} layer(s)"
         raise ValueError(
-            f"{prefix}{shown(odd[0])} has no place in {what}; remove it, or complete its layer."
+            f"{shown(prefix + odd[0])} has no place in {what} {'with' if bias else 'without'} "
+            "biases; remove it, or complete its layer."
         )
+    return layers, {prefix + name for name in expected}
 
 
-def _widened(tensors: Tensors, key: str, scale: torch.Tensor, size: int) -> torch.Tensor:
+def _require_form(tensor: Tensor | None, shape: tuple[int, ...], dtype: str, name: str) -> None:
+    """Refuse a tensor that is missing or has another shape or dtype than its layer."""
+    if tensor is None or (tensor.shape, tensor.dtype) != (shape, dtype):
+        have = f"{tensor.shape}, {tensor.dtype}" if tensor else "missing"
+        raise ValueError(f"{name} is {have}; it must be {shape}, {dtype}.")
+
+
+def _named(layers: list[RNN], prefix: str, is_cell: bool) -> Tensors:
+    """Name the arrays of layers as torch does; the second bias is 0."""
+    named = {}
+    for index, layer in enumerate(layers):
+        arrays = (layer.F, layer.W, layer.b, np.zeros_like(layer.b))
+        for kind, array in zip(_KINDS, arrays, strict=True):
+            named[f"{prefix}{kind}" if is_cell else f"{prefix}{kind}_l{index}"] = Tensor.of(array)
+    return named
+
+
+def _widened(tensors: Tensors, key: str, scale: Float[Array, " n"], size: int) -> Tensor:
     """Widen the columns of a readout to the new units, which it does not read, and undo D."""
-    import torch
-
     n = len(scale)
     if key not in tensors:
         raise ValueError(f"pad_readout names {key!r}; the file holds {sorted(tensors)}.")
     old = tensors[key]
-    if old.ndim != 2 or old.shape[1] != n or not old.is_floating_point():
+    if len(old.shape) != 2 or old.shape[1] != n or old.dtype not in ("F32", "F64"):
         raise ValueError(
-            f"{shown(key)} is {tuple(old.shape)}, {old.dtype}; a readout to pad must be (p, {n})."
+            f"{shown(key)} is {old.shape}, {old.dtype}; a readout to pad must be (p, {n}), F32 "
+            "or F64."
         )
-    new = torch.zeros(len(old), size, dtype=old.dtype)
-    new[:, :n] = (old.double() / scale).to(old.dtype)
-    return new
+    new = np.zeros((old.shape[0], size), dtype=old.array().dtype)
+    new[:, :n] = old.array() / scale.astype(float)
+    return Tensor.of(new)
 
 
-def _report(
-    module: Any,
-    unitary: Any,
-    X: float,
-    horizon: int | None,
-    destination: Path,
-    padded: tuple[str, ...],
-    copied: tuple[str, ...],
-) -> Conversion:
-    recurrent = [getattr(unitary, n[0]).detach().numpy() for n in parameter_names(unitary)]
-    difference = _measured_difference(module, unitary, X, min(200, horizon or 200))
-    if not np.isfinite(difference):
+def _measured_difference(
+    layers: list[RNN], unitary: list[RNN], scale: Float[Array, " n"], X: float, steps: int
+) -> float:
+    """Compare outputs on 16 random sequences in the ball: the largest relative difference."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((steps, 16, layers[0].m))
+    x *= X * rng.random((steps, 16, 1)) / np.linalg.norm(x, axis=-1, keepdims=True)
+
+    def outputs(stack: list[RNN]) -> Float[Array, "16 T N"]:
+        y: Array = x.swapaxes(0, 1)
+        for layer in stack:
+            y = simulate(layer, y)
+        return y
+
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            y, z = outputs(layers), outputs(unitary)
+    except FloatingPointError:
         raise ValueError(
             "outputs overflow on inputs within the bound, so nothing can be compared: lower the "
             "input bound, or convert in float64. Nothing was written."
-        )
-    last = unitary.state_scale[-1]
-    return Conversion(
-        destination=destination,
-        norms=tuple(spectral_norm(layer) for layer in layers_of(module)),
-        hidden_size=module.hidden_size,
-        unitary_size=unitary.hidden_size,
-        input_bound=X,
-        orthogonality=max(orthogonality_error(W) for W in recurrent),
-        orthogonality_limit=10 * unitary.hidden_size * eps_of(recurrent[0]),
-        difference=difference,
-        state_scale=(float(last.max()), float(last.min())),
-        padded=padded,
-        copied=copied,
-    )
-
-
-def _measured_difference(module: Any, unitary: Any, X: float, steps: int) -> float:
-    """Compare outputs on 16 random sequences in the ball: the largest relative difference."""
-    import torch
-
-    from companion.theory.contractive import outputs
-
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((steps, 16, module.input_size))
-    x *= X * rng.random((steps, 16, 1)) / np.linalg.norm(x, axis=-1, keepdims=True)
-    inputs = torch.tensor(x).to(getattr(module, parameter_names(module)[0][0]).dtype)
-    y, z = outputs(module, inputs), outputs(unitary, inputs)
-    n = module.hidden_size
-    gap = torch.cat([z[..., :n] / unitary.state_scale[-1] - y, z[..., n:]], dim=-1).abs().max()
-    return float(gap) / max(float(y.abs().max()), float(np.finfo(np.float32).tiny))
+        ) from None
+    n = y.shape[-1]
+    gap = max(np.abs(z[..., :n] / scale - y).max(), np.abs(z[..., n:]).max(initial=0))
+    return float(gap / max(np.abs(y).max(), np.finfo(np.float32).tiny))

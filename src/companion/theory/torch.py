@@ -82,8 +82,8 @@ def to_unitary(
     require_fit(module)
     X, start = size_of("input_bound", input_bound), size_of("initial_bound", initial_bound)
     horizon = None if horizon is None else whole_number("horizon", horizon, least=1)
-    layers, scales = _unitary_layers(layers_of(module), X, horizon, start, rescale)
-    result = _module(module, layers)
+    layers, scales = unitary_layers(layers_of(module), X, horizon, start, rescale)
+    result = _module(module, padded_layers(layers))
     # Not in the state dict, which stays that of a plain torch.nn.RNN.
     scale = _tensor_like(module, np.array(scales))
     result.register_buffer("state_scale", scale, persistent=False)
@@ -111,11 +111,7 @@ def require_fit(module: Any) -> None:
         )
     if "forward" in vars(module) or type(module).forward not in [kind.forward for kind in kinds]:
         raise TypeError(f"{type(module).__name__} has a forward of its own; allowed: torch's.")
-    if module.nonlinearity != "relu":
-        raise ValueError(
-            f"nonlinearity is {module.nonlinearity!r}; it must be 'relu': by theorem 3 no finite "
-            "unitary network equals a tanh one. approximate_unitary comes close."
-        )
+    require_relu(module.nonlinearity)
     if getattr(module, "bidirectional", False):
         raise ValueError("module is bidirectional; convert its directions as two one-way modules.")
     if getattr(module, "dropout", 0) and module.training:
@@ -131,6 +127,15 @@ def require_fit(module: Any) -> None:
             raise TypeError(
                 f"{name} is {dtype}; allowed: float32, float64. Call module.float() first."
             )
+
+
+def require_relu(nonlinearity: str) -> None:
+    """Refuse another nonlinearity than "relu"."""
+    if nonlinearity != "relu":
+        raise ValueError(
+            f"nonlinearity is {nonlinearity!r}; it must be 'relu': by theorem 3 no finite "
+            "unitary network equals a tanh one. approximate_unitary comes close."
+        )
 
 
 def parameter_names(module: Recurrent) -> list[list[str]]:
@@ -149,7 +154,7 @@ def layers_of(module: Recurrent) -> list[RNN]:
     return layers
 
 
-def _unitary_layers(
+def unitary_layers(
     layers: list[RNN], X: float, horizon: int | None, initial: float, rescale: bool
 ) -> tuple[list[RNN], list[Array]]:
     """Convert layer by layer; give the networks, and by which d the states of each are scaled."""
@@ -171,6 +176,21 @@ def _unitary_layers(
         scales.append(d)
         X = min(bound.norm, float(np.linalg.norm(np.maximum(bound.upper, -bound.lower))))
     return unitary, scales
+
+
+def padded_layers(layers: list[RNN]) -> list[RNN]:
+    """Give all layers the size of the largest; outputs of each are its states.
+
+    Units added rest below ReLU's kink, behind an identity block.
+    """
+    size, made = max(layer.n for layer in layers), []
+    for index, layer in enumerate(layers):
+        W = np.eye(size, dtype=layer.dtype)
+        F = np.zeros((size, size if index else layer.m), dtype=layer.dtype)
+        b = np.full(size, -1, dtype=layer.dtype)
+        W[: layer.n, : layer.n], F[: layer.n, : layer.m], b[: layer.n] = layer.W, layer.F, layer.b
+        made.append(RNN(W, F, b, np.eye(size, dtype=layer.dtype), np.zeros_like(b)))
+    return made
 
 
 def _scaling(layer: RNN, horizon: int | None) -> Array:
@@ -218,7 +238,7 @@ def _module(module: Recurrent, layers: list[RNN]) -> Any:
     """Make the torch module of the given layers, otherwise as ``module``."""
     import torch
 
-    size = max(layer.n for layer in layers)
+    size = layers[0].n
     like = getattr(module, parameter_names(module)[0][0])
     factory = {"nonlinearity": "relu", "device": like.device, "dtype": like.dtype}
     with torch.random.fork_rng(devices=[]):  # its random weights must not shift the caller's seed
@@ -235,12 +255,8 @@ def _module(module: Recurrent, layers: list[RNN]) -> Any:
         for parameter, name in zip((W, F, b, zero), (old * 2)[:4], strict=True):
             parameter.requires_grad_(getattr(module, name).requires_grad)
         with torch.no_grad():
-            W.copy_(torch.eye(size))
-            W[: layer.n, : layer.n] = _tensor_like(module, layer.W)
-            F.zero_()[: layer.n, : layer.m] = _tensor_like(module, layer.F)
-            b.fill_(-1.0)  # a padding unit rests below ReLU's kink
-            b[: layer.n] = _tensor_like(module, layer.b)
-            zero.zero_()
+            for parameter, array in ((W, layer.W), (F, layer.F), (b, layer.b), (zero, 0 * layer.b)):
+                parameter.copy_(_tensor_like(module, array))
     return result
 
 
