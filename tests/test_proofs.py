@@ -6,6 +6,7 @@ import html
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -25,7 +26,9 @@ def _load() -> ModuleType:
 
 
 check = _load()
-mutants = importlib.import_module("mutants")  # check.py has put its folder on the path
+sys.path.insert(0, str(PROOFS))
+checking = importlib.import_module("checking")
+mutants = importlib.import_module("mutants")
 rendering = importlib.import_module("rendering")
 
 
@@ -119,24 +122,24 @@ def test_every_source_is_rendered():
     ],
 )
 def test_what_assumes_is_seen_and_comments_are_not(source, assumes):
-    assert (check.assumed(source) is not None) is assumes
+    assert (checking.assumed(source) is not None) is assumes
 
 
 @pytest.mark.parametrize("path", sorted(PROOFS.glob("*.v")), ids=lambda path: path.stem)
 def test_a_hypothesis_planted_in_any_file_is_refused(path, tmp_path):
     source = path.read_text(encoding="utf-8")
-    assert check.assumed(source) is None
+    assert checking.assumed(source) is None
     for planted in ("Hypothesis cheat : False.", "Context (cheat : False)."):
         after_imports = source.index("Local Open Scope") if "Local Open Scope" in source else 0
         for at in (after_imports, len(source)):
             (tmp_path / path.name).write_text(f"{source[:at]}{planted}\n{source[at:]}", "utf-8")
-            with pytest.raises(check.Failed, match="may assume nothing"):
-                check.compile_all(tmp_path / "build", tmp_path)
+            with pytest.raises(checking.Failed, match="may assume nothing"):
+                checking.compile_all(tmp_path / "build", tmp_path)
 
 
 def test_a_mutant_that_matches_nothing_is_refused():
     theorem = check.ledger()["theorems"][0]
     for definition in (None, "relu", "no_such_definition"):
         mutant = {"definition": definition, "old": "no such text", "new": ""}
-        with pytest.raises(check.Failed, match=r"does not contain|no definition"):
+        with pytest.raises(checking.Failed, match=r"does not contain|no definition"):
             mutants.changed(mutant, theorem)
