@@ -13,6 +13,6 @@ os.environ["TRITON_INTERPRET"] = "1"
 # that interrupt one need it as in the foreground.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# No deadlines: how long a machine takes is measured by `companion bench`, never asserted.
+# No deadlines: how long a machine takes is measured by `make bench`, never asserted.
 settings.register_profile("companion", deadline=None)
 settings.load_profile("companion")

@@ -226,8 +226,3 @@ def test_what_is_no_candidate_is_refused(
     ):
         assert cli.main(["witness", *arguments]) == 2
         assert complaint in capsys.readouterr().err
-
-
-def test_an_unknown_row_of_the_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["bench", "nothing"]) == 2
-    assert "allowed:" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Commands: run, sweep, runs, pages, claims, convert, witness, certify, data, bench.
+"""Commands: run, sweep, runs, pages, claims, convert, witness, certify, data.
 
 Exit codes: 0 done, 1 failed, 2 refused (nothing was started), 130 interrupted.
 """
@@ -234,18 +234,6 @@ def _data(args: argparse.Namespace) -> int:
     return 0
 
 
-def _bench(args: argparse.Namespace) -> int:
-    from companion import bench
-    from companion.theory.files import write_whole
-
-    rows = bench.run(args.rows or None)
-    print(bench.as_text(rows))
-    if args.json:
-        write_whole(args.json, bench.as_json(rows))
-        print(f"written to {args.json}")
-    return 0
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="companion", description="Rerun, execute and check the companion.", allow_abbrev=False
@@ -363,12 +351,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     data.add_argument("--here", action="store_true", help="get nothing; exit 1 if it is not here")
 
-    bench = commands.add_parser(
-        "bench", help="time the engine and the constructions", allow_abbrev=False
-    )
-    bench.set_defaults(function=_bench)
-    bench.add_argument("rows", nargs="*", metavar="ROWS", help="default: all of them")
-    bench.add_argument("--json", type=Path, metavar="FILE", help="write the table there too")
     return parser
 
 
