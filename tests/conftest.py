@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+HEADER = """---
+kernelspec:
+  display_name: Python 3 (ipykernel)
+  language: python
+  name: python3
+---
+
+# Demo
+
+"""
+CELL = """```{code-cell} ipython3
+%s```
+
+"""
 
 # The GPU kernel is tested in Triton's interpreter; read when triton is first imported, by whatever.
 os.environ["TRITON_INTERPRET"] = "1"
@@ -16,3 +36,39 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # No deadlines: how long a machine takes is measured by `make bench`, never asserted.
 settings.register_profile("companion", deadline=None)
 settings.load_profile("companion")
+
+
+def write_page(root: Path, name: str, parameters: str, *cells: str) -> Path:
+    """A page of a cell of parameters and cells of code."""
+    tagged = f":tags: [parameters]\n{parameters.strip()}\n"
+    text = HEADER + "".join(CELL % f"{cell.strip()}\n" for cell in (tagged, *cells))
+    path = root / "notebooks" / f"{name}.md"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_checkout() -> Callable[..., Path]:
+    """What makes a checkout: one module of its own, or with ``whole`` this package."""
+
+    def make(root: Path, *, whole: bool = False) -> Path:
+        (root / "notebooks").mkdir(parents=True)
+        package = root / "src" / "companion"
+        if whole:
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / "src" / "companion", package, ignore=ignore)
+            for name in ("constraints.txt", "constraints-torch.txt"):
+                shutil.copy(ROOT / name, root)
+        else:
+            package.mkdir(parents=True)
+            (package / "__init__.py").write_text("from companion.a import f\n")
+            (package / "a.py").write_text("def f(n):\n    return n + 1\n")
+            (root / "constraints.txt").write_text("numpy==1\n")
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session", name="write_page")
+def _write_page() -> Callable[..., Path]:
+    return write_page

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,36 +11,19 @@ import numpy as np
 import pytest
 
 from companion import RNN, cli
-from companion.running import page as runs
+from companion.running import kernel
 from companion.theory.files import save_rnn
 
-PAGE = """---
-kernelspec:
-  display_name: Python 3 (ipykernel)
-  language: python
-  name: python3
----
-
-```{code-cell} ipython3
-:tags: [parameters]
-n: int = 4  # states, 1 to 64
-```
-
-```{code-cell} ipython3
-print(n)
-assert n != 7, "seven"
-```
-"""
+PARAMETERS = "n: int = 4  # states, 1 to 64"
+CODE = 'print(n)\nassert n != 7, "seven"'
+Make = Callable[..., Path]
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    (tmp_path / "src/companion").mkdir(parents=True)
-    (tmp_path / "src/companion/__init__.py").touch()
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks/demo.md").write_text(PAGE)
-    (tmp_path / "constraints.txt").touch()
-    return tmp_path
+def root(tmp_path: Path, make_checkout: Make, write_page: Make) -> Path:
+    root = make_checkout(tmp_path / "checkout")
+    write_page(root, "demo", PARAMETERS, CODE)
+    return root
 
 
 def never(*_: object, **__: object) -> Any:
@@ -55,7 +40,7 @@ def test_run_does_it_once(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "--force" in said
     assert cli.main([*command[:-1], "n=7"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("companion run: demo failed in code cell 3 of 3 (`print(n)`)")
+    assert "companion run: demo failed in code cell 3 of 3, line 2 (`assert n != 7" in error
     assert ".failed/demo.ipynb" in error
 
 
@@ -78,15 +63,16 @@ def test_run_does_it_once(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
 )
 def test_bad_input_is_refused_before_a_kernel_starts(
     root: Path,
+    write_page: Make,
     args: list[str],
     message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(runs, "_execute", never)
+    monkeypatch.setattr(kernel, "execute", never)
     monkeypatch.chdir(root)
     (root / "p.yaml").write_text("n: 4\n")
-    (root / "notebooks/bad.md").write_text(PAGE.replace("  # states, 1 to 64", ""))
+    write_page(root, "bad", PARAMETERS.partition("  #")[0], CODE)
     assert cli.main(["--root", str(root), "run", *args]) == 2
     said = capsys.readouterr()
     assert said.err.startswith("companion run: ")
@@ -101,27 +87,29 @@ def test_parameters_are_listed(root: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_pages_says_what_it_does_and_why(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    root: Path,
+    write_page: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def pages(*args: str) -> tuple[int, str, str]:
         code = cli.main(["--root", str(root), "pages", *args])
         return code, *capsys.readouterr()
 
-    failing = root / "notebooks/failing.md"
-    failing.write_text(PAGE.replace("n != 7", "n == 7"))
+    failing = write_page(root, "failing", PARAMETERS, CODE.replace("n != 7", "n == 7"))
     code, said, error = pages()
     assert code == 1
     assert said.splitlines()[0] == "demo: stale (never executed)"
     assert said.splitlines()[1].startswith("demo: executed in")
-    assert error.startswith("companion pages: failing failed in code cell 2 of 2 (`print(n)`): Ass")
+    assert error.startswith("failing: failing failed in code cell 2 of 2, line 2 (`assert n == 7")
     assert not failing.with_suffix(".ipynb").exists()
     failing.unlink()
     assert pages("demo", "--all")[1].startswith("demo: asked for (--all)\ndemo: executed in")
 
-    monkeypatch.setattr(runs, "_execute", never)
-    fresh = (0, "demo: skipped, fresh (same text, modules, pins and data)\n", "")
+    monkeypatch.setattr(kernel, "execute", never)
+    fresh = (0, "demo: skipped, fresh (same text, sources, pins and data)\n", "")
     assert pages() == pages("--check") == fresh
-    (root / "constraints.txt").write_text("numpy==1\n")
+    (root / "constraints.txt").write_text("numpy==2\n")
     assert pages("--check") == (1, "demo: stale (pins changed)\n", "")
     (root / "notebooks/demo.md").rename(root / "notebooks/other.md")
     code, said, _ = pages("--check")
@@ -163,15 +151,13 @@ def test_convert_writes_and_reports(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("args", [[], ["unknown"], ["run"], ["convert", "a", "b"], ["pages", "-x"]])
 def test_usage_errors_exit_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        cli.main(args)
-    assert "usage: companion" in capsys.readouterr().err
+    assert cli.main(args) == 2
+    assert "See `companion --help`" in capsys.readouterr().err
 
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom companion import cli\n"
-        "try: cli.main(['--help'])\nexcept SystemExit: pass\n"
+        "import sys\nfrom companion import cli\ncli.main(['--help'])\n"
         "print(sorted({'torch', 'nbclient', 'jupytext', 'papermill', 'numba'} & set(sys.modules)))"
     )
     done = subprocess.run(
@@ -226,3 +212,83 @@ def test_what_is_no_candidate_is_refused(
     ):
         assert cli.main(["witness", *arguments]) == 2
         assert complaint in capsys.readouterr().err
+
+
+def companion(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user starts it."""
+    source = str(Path(cli.__file__).parents[1])
+    return subprocess.run(
+        [sys.executable, "-m", "companion", *arguments],
+        env={**os.environ, "PYTHONPATH": source, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_version_is_printed() -> None:
+    done = companion("--version")
+    assert (done.returncode, done.stdout[:11]) == (0, "companion 0")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1", "utf-16"])
+def test_any_encoding_prints_any_name(root: Path, encoding: str) -> None:
+    done = companion("--root", str(root), "run", "‖W‖☃", PYTHONIOENCODING=encoding)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_what_a_terminal_would_obey_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.say("a\x1b[2Jb\x9b\x07\tc\n")
+    assert capsys.readouterr().out == "a\\x1b[2Jb\\x9b\\x07\tc\n\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_closed_streams_change_nothing_but_what_is_said(root: Path, closed: str) -> None:
+    command = f"{sys.executable} -m companion --root '{root}' run demo -p n=5 {closed}"
+    source = str(Path(cli.__file__).parents[1])
+    done = subprocess.run(
+        ["bash", "-c", command], env={**os.environ, "PYTHONPATH": source}, timeout=120
+    )
+    assert done.returncode == 0
+    [record] = (root / "runs/demo").glob("*/record.json")
+    assert "error" not in record.read_text()
+
+
+@pytest.mark.parametrize("text", ["٣", "1_0", "nan", "inf", "1e", "", "0x10", " 1", "１"])
+@pytest.mark.parametrize("command", [["convert", "a", "b"], ["witness", "a"]])
+def test_a_bound_is_spelt_as_in_a_program(
+    command: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command, f"--input-bound={text}"]) == 2
+    assert "is not a number such as 1.5" in capsys.readouterr().err
+
+
+def test_what_a_library_raises_is_put_into_words(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Odd(Exception):
+        pass
+
+    def fails(*_: object, **__: object) -> None:
+        raise Odd("from below")
+
+    monkeypatch.setattr(kernel, "execute", fails)
+    assert cli.main(["--root", str(root), "run", "demo"]) == 1
+    said = capsys.readouterr().err
+    assert "companion run: Odd: from below" in said
+    assert "Traceback" not in said
+    assert cli.main(["--traceback", "--root", str(root), "run", "demo"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_new_page_works_at_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from companion.running.page import load_page
+
+    assert cli.main(["--root", str(root), "new", "my-page"]) == 0
+    assert "notebooks/my-page" in capsys.readouterr().out
+    page = load_page(root, "my-page")
+    assert [p.name for p in page.parameters] == ["n", "seed"]
+    for name, message in (("my-page", "exists"), ("../x", "allowed"), ("A b", "allowed")):
+        assert cli.main(["--root", str(root), "new", name]) == 2
+        assert message in capsys.readouterr().err

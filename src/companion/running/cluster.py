@@ -8,6 +8,7 @@ its own checkout, and refuses if that is another version than the client's.
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import re
 import sys
@@ -21,10 +22,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
-from companion.running import page as runs
 from companion.running import record as provenance
-from companion.running.page import Failed, Page, Run
-from companion.running.record import Refused
+from companion.running import run as runs
+from companion.running.kernel import Forks
+from companion.running.page import Page, Run, cache, read_page, scratch_folder
+from companion.running.parameters import Value
+from companion.running.record import Failed, Refused
 
 T = TypeVar("T")
 
@@ -36,36 +39,46 @@ class Order:
     """What the runs of a sweep have in common, as a worker needs to know it."""
 
     topic: str
-    tree: str
+    page: str
+    text: str
+    parts: Mapping[str, str]
     packages: Mapping[str, str]
     python: str
+    rules: Mapping[str, Any]
     root: str | None  # of workers on this machine; others have their own checkout
+    fork: bool = True
     places: tuple[tuple[tuple[int, ...], str | None], ...] = ()  # processors and GPU, by worker
 
 
-def refusal(order: Order, page: Page) -> str | None:
-    """Why this process would give another result than the one that ordered it; None if not."""
-    root = provenance.checkout(Path(order.root) if order.root else None)
-    tree = provenance.source_tree_hash(root / "src" / provenance.PACKAGE)
-    if tree != order.tree:
-        return f"its companion has the source tree {tree[:12]}, this one {order.tree[:12]}"
-    here = runs.read_page(page.name, page.text.encode(), root)
-    if changed := provenance.differences(page.parts, here.parts):
-        return f"of its checkout, {'; '.join(changed)}"
+def refusal(order: Order) -> str | None:
+    """Say why a run here would not be the one that was ordered; None where it would be."""
+    return _checked(order, provenance.checkout(Path(order.root) if order.root else None))[1]
+
+
+def _checked(order: Order, root: Path) -> tuple[Page, str | None]:
+    """Read the page against this checkout; say in what page, Python or packages differ."""
+    page = read_page(order.page, order.text.encode(), root)
+    if changed := provenance.differences(order.parts, page.parts):
+        return page, f"of its checkout, {'; '.join(changed)}"
     if (python := python_version()) != order.python:
-        return f"it has Python {python}, this one {order.python}"
+        return page, f"it has Python {python}, this one {order.python}"
     needed = _needed()
     for name, version in provenance.installed(root).items():
         wanted = order.packages.get(name, "")
         if name.lower() in needed and version == "not installed" != wanted:
-            return f"it has no {name}, this one {wanted}"
+            return page, f"it has no {name}, this one {wanted}"
         versions = {v.partition("+")[0] for v in (version, wanted) if v[:1].isdigit()}
         if len(versions) == 2:  # both have it; builds of torch for another device are one version
-            return f"it has {name} {version}, this one {wanted}"
-    return None
+            return page, f"it has {name} {version}, this one {wanted}"
+    return page, None
 
 
-def execute(order: Order, run: Run) -> tuple[dict[str, bytes], str | None]:
+_FORKS = Forks()
+
+
+def execute(
+    order: Order, values: Mapping[str, Value], files: Mapping[str, str]
+) -> tuple[dict[str, bytes], str | None]:
     """Run a notebook on a worker; returns the files it left, and its failure if any.
 
     Raises
@@ -76,8 +89,11 @@ def execute(order: Order, run: Run) -> tuple[dict[str, bytes], str | None]:
 
     worker = get_worker()
     me = f"{worker.address} (pid {os.getpid()})"
-    if why := refusal(order, run.page):
+    root = provenance.checkout(Path(order.root) if order.root else None)
+    page, why = _checked(order, root)
+    if why:
         raise Refused(f"worker {me} is not of this version: {why}")
+    run = Run(page, values, files, order.rules)
     worker.log_event(order.topic, {"run": run.id, "what": f"started on {me}"})
     if order.places:
         processors, gpu = order.places[int(worker.name)]
@@ -85,19 +101,21 @@ def execute(order: Order, run: Run) -> tuple[dict[str, bytes], str | None]:
             os.sched_setaffinity(0, processors)  # of this thread, and of the kernel it starts
         if gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    root = provenance.checkout(Path(order.root) if order.root else None)
-    with runs.scratch_folder(Path(worker.local_directory), "run.") as work:
-        failure = runs.produce(run, root, work)
-        files = {
+    scratch = Path(worker.local_directory)
+    with scratch_folder(scratch, "run.") as work:
+        forks = _FORKS if order.fork and hasattr(os, "pidfd_open") else None
+        own = cache(root, scratch)
+        failure = runs.produce(run, root, work, cache=own, forks=forks)
+        left = {
             path.relative_to(work).as_posix(): path.read_bytes()
             for path in sorted(work.rglob("*"))
             if path.is_file()
         }
-    return files, str(failure) if failure else None
+    return left, str(failure) if failure else None
 
 
 def _needed() -> set[str]:
-    """The packages that a run needs, if this one is installed and not only on the path."""
+    """Return the packages that a run needs, if this one is installed and not only on the path."""
     try:
         lines = requires(provenance.PACKAGE) or []
     except PackageNotFoundError:
@@ -109,7 +127,7 @@ def _needed() -> set[str]:
 
 
 def python_version() -> str:
-    """Major and minor version, which bytes that pass between processes depend on."""
+    """Return the major and minor version, which bytes that pass between processes depend on."""
     return ".".join(map(str, sys.version_info[:2]))
 
 
@@ -117,7 +135,7 @@ def python_version() -> str:
 
 
 def bounded(seconds: float, call: Callable[[], T]) -> T:
-    """What ``call`` returns, or TimeoutError: Dask's own calls wait for ever for a frozen peer."""
+    """Return what ``call`` does, or raise TimeoutError: Dask's own calls may wait for ever."""
     found: Future[T] = Future()
 
     def run() -> None:
@@ -130,12 +148,17 @@ def bounded(seconds: float, call: Callable[[], T]) -> T:
     return found.result(seconds)
 
 
-def check_address(address: str) -> str:
-    """A scheduler's address, if what passes between it and us is nobody else's to read or write.
+def check_address(address: str) -> str | None:
+    """Check a scheduler's address; returns a warning where others could speak to it too.
 
     Whoever speaks to a Dask scheduler can run code on its workers and its clients.
+
+    Raises
+    ------
+    Refused : it is no address.
     """
-    match = re.fullmatch(r"(?:(tcp|tls)://)?([\w.-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", address)
+    pattern = r"(?:(tcp|tls)://)?([\w.-]+|\[[0-9a-f:.]+\]):(\d{1,5})"
+    match = re.fullmatch(pattern, address, re.ASCII | re.IGNORECASE)
     if not match or not 0 < int(match[3]) < 65536:
         raise Refused(f"--scheduler {address[:80]!r}; allowed: tcp://HOST:PORT or tls://HOST:PORT.")
     host = match[2].strip("[]")
@@ -143,16 +166,16 @@ def check_address(address: str) -> str:
         loopback = ip_address(host).is_loopback
     except ValueError:
         loopback = host == "localhost"
-    if match[1] != "tls" and not loopback:
-        raise Refused(
-            f"--scheduler {address}: allowed for another machine: tls://HOST:PORT, or a tunnel "
-            "(ssh -L 8786:localhost:8786 HOST, then --scheduler tcp://localhost:8786)."
-        )
-    return address
+    if match[1] == "tls" or loopback:
+        return None
+    return (
+        f"warning: {address} is neither encrypted nor closed to others: whoever reaches it can run "
+        "code on its workers and here; tls:// or a tunnel (ssh -L) keeps them out"
+    )
 
 
 def places_here(workers: int | None, most: int) -> tuple[tuple[tuple[int, ...], str | None], ...]:
-    """For each local worker its processors, and its GPU where CUDA_VISIBLE_DEVICES names some."""
+    """Give each local worker its processors, and its GPU where CUDA_VISIBLE_DEVICES names some."""
     from dask.system import CPU_COUNT  # what this process may use: affinity and cgroups
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
@@ -169,37 +192,43 @@ def places_here(workers: int | None, most: int) -> tuple[tuple[tuple[int, ...], 
 
 
 @contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Set a variable for what is started within."""
-    before = os.environ.get(name)
-    os.environ[name] = value
+def _own_settings() -> Iterator[None]:
+    """Dask's defaults in place of the user's settings, here and in what is started within."""
+    import dask
+    import distributed  # noqa: F401  # its defaults are Dask's too
+
+    before, environment = copy.deepcopy(dask.config.config), dict(os.environ)
+    for name in [name for name in environment if name.startswith("DASK_")]:
+        del os.environ[name]
+    # Of a killed worker a semaphore or two is left, which Python removes when the sweep ends, and
+    # says so on stderr in a process that takes its filters from here.
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker:UserWarning"
+    dask.config.refresh(paths=[], env={})
+    # workers keep no profile of what they run, which costs a thread that looks every 10 ms
+    dask.config.set({"distributed.worker.profile.enabled": False})
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+        os.environ.clear()
+        os.environ.update(environment)
+        dask.config.config.clear()
+        dask.config.config.update(before)
 
 
 @contextmanager
-def local(root: Path, workers: int) -> Iterator[Any]:
-    """A client of workers on this machine, one thread each, which no other user can speak to."""
+def local(folder: Path, workers: int) -> Iterator[Any]:
+    """Start workers on this machine, one thread each, which no other user can speak to."""
     from distributed import Client, LocalCluster
 
-    # Of a killed worker a semaphore or two is left, which Python removes when the sweep ends, and
-    # says so on stderr in a process that takes its filters from here.
-    quiet = "ignore:resource_tracker:UserWarning"
-    filters = os.environ.get("PYTHONWARNINGS")
     with (
-        _environment("PYTHONWARNINGS", f"{filters},{quiet}" if filters else quiet),
+        _own_settings(),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=0,  # of the worker alone; the notebook runs in its kernel
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
-            local_directory=str(root / ".cache"),
+            local_directory=str(folder),
             security=True,
             silence_logs="CRITICAL",
         ) as cluster,
@@ -210,7 +239,7 @@ def local(root: Path, workers: int) -> Iterator[Any]:
 
 @contextmanager
 def existing(address: str, seconds: float) -> Iterator[Any]:
-    """A client of a scheduler that exists, with at least one worker."""
+    """Connect to a scheduler that exists and has at least one worker."""
     import logging
 
     from distributed import Client
@@ -247,10 +276,10 @@ def existing(address: str, seconds: float) -> Iterator[Any]:
         client.close(timeout=5)
 
 
-def ask_all(client: Any, order: Order, page: Page, seconds: float) -> None:
+def ask_all(client: Any, order: Order, seconds: float) -> None:
     """Ask every worker whether it is of this version."""
     try:
-        answers = bounded(seconds, lambda: client.run(refusal, order, page, on_error="return"))
+        answers = bounded(seconds, lambda: client.run(refusal, order, on_error="return"))
     except TimeoutError as error:
         raise Failed(f"{client.scheduler.address} gave no answer in {seconds:.0f} s") from error
     bad = [f"{worker}: {why}" for worker, why in sorted(answers.items()) if why is not None]

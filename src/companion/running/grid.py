@@ -16,7 +16,7 @@ MOST = 100_000
 
 
 def _values(page: Page, name: str, texts: Sequence[str]) -> list[str]:
-    """The values of one axis; for an int, ``0:30`` and ``0:30:5`` stand for ranges."""
+    """Return the values of one axis; for an int, ``0:30`` and ``0:30:5`` stand for ranges."""
     integer = any(p.name == name and p.type == "int" for p in page.parameters)
     out: list[str] = []
     for text in texts:
@@ -34,14 +34,18 @@ def _values(page: Page, name: str, texts: Sequence[str]) -> list[str]:
 
 
 def expand(
-    page: Page, grids: Iterable[str] = (), blocks: Sequence[tuple[str, Axes]] | None = None
+    page: Page,
+    grids: Iterable[str] = (),
+    blocks: Sequence[tuple[str, Axes]] | None = None,
+    fixed: Iterable[str] = (),
 ) -> list[Run]:
-    """Every run of a sweep, all checked: each block of a file, times the grid.
+    """Make every run of a sweep, all checked: each block of a file, times the grid.
 
     Parameters
     ----------
     grids : each ``name=a,b,c``, or ``name=0:30`` for an int from 0 to 29.
     blocks : from `parameters.grids_from_yaml`, or None without a file.
+    fixed : each ``name=value``, the same in all runs.
 
     Raises
     ------
@@ -49,26 +53,22 @@ def expand(
         `MOST` runs.
     """
     named = [(name, text.split(",")) for name, text in pairs(grids, "--grid")]
+    same = [(name, [text]) for name, text in pairs(fixed)]
     found: dict[str, Run] = {}
     todo = 0
     for where, block in [("--grid", Axes())] if blocks is None else blocks:
         try:
             axes = [(name, _values(page, name, texts)) for name, texts in [*named, *block]]
+            axes += same
             todo += math.prod(len(values) for _, values in axes)
             if todo > MOST:
                 raise Refused(f"more than {MOST} runs; split the sweep.")
             for point in itertools.product(*(values for _, values in axes)):
                 run = page.run(zip((name for name, _ in axes), point, strict=True))
                 if found.setdefault(run.id, run) is not run:
-                    raise Refused(f"the run {describe(run)} is given twice.")
+                    raise Refused(f"the run {run.describe()} is given twice.")
         except Refused as error:
             raise Refused(f"{where}: {error}") from error
     if not found:
         raise Refused("the file has no points; allowed: at least one.")
     return list(found.values())
-
-
-def describe(run: Run) -> str:
-    """The parameters of a run that differ from the page's defaults."""
-    defaults = {p.name: p.default for p in run.page.parameters}
-    return " ".join(f"{k}={v}" for k, v in run.parameters.items() if v != defaults[k]) or "defaults"

@@ -12,29 +12,32 @@ that ends in what is allowed (no ``=`` in it, which `papermill --help-notebook` 
     sizes: str = "2 4"       # hidden units, numbers 1 to 64
     student: str = "none"    # of yours: path of a safetensors file, or none
 
-Types are int, float, str and bool; an int or a float needs a range or choices. ``words of`` and
-``numbers`` stand for a list with spaces between, in which nothing is twice; ``path of`` for a file,
-whose content is then part of what a run is named after.
+Types are int, float, str and bool; an int or a float needs a range or choices. An int without a
+bound ends at 2^63, as tables of 64 bits do. ``words of`` and ``numbers`` stand for a list with
+spaces between, in which nothing is twice; ``path of`` for a file, whose content is then part of
+what a run is named after.
 """
 
 from __future__ import annotations
 
 import ast
-import io
-import math
 import re
-import tokenize
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from annotated_types import Interval
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, TypeAdapter, ValidationError
 
 from companion.running.record import Refused
 
 Value = int | float | str | bool
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_KINDS = {"int": int, "float": float, "str": str, "bool": bool}
+_SPELT = {"int": r"[+-]?\d{1,1000}", "float": _NUMBER, "bool": "true|false", "str": ".+"}
+_HOW = "end it with `1 to 64`, `in (0, 1]`, `in [0, inf)` or `one of: a, b`"
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class Parameter:
     type: str
     default: Value
     doc: str
-    interval: str = ""
-    choices: tuple[Value, ...] = ()
+    allowed: str
+    item: Any = field(repr=False, compare=False)  # reads the value, or each word of a list
     is_list: bool = False
 
     @property
@@ -54,141 +57,121 @@ class Parameter:
         """Whether a value other than the default is the path of a file."""
         return self.type == "str" and bool(re.search(r"\bpath of\b", self.doc))
 
-    @property
-    def allowed(self) -> str:
-        """The type and the range or choices, in words."""
-        if self.is_list:
-            items = f"of {', '.join(map(str, self.choices))}" if self.choices else ""
-            items = items or f"whole numbers in {self.interval}"
-            return f"a list with spaces between, {items}, none twice"
-        if self.choices:
-            return f"one of {', '.join(map(str, self.choices))}"
-        if self.interval:
-            return f"{self.type} in {self.interval}"
-        return {"bool": "true or false", "str": "text of printable characters"}.get(
-            self.type, self.type
-        )
-
     def read(self, text: str) -> Value:
-        """The value that ``text`` writes out, or `Refused` naming what is allowed."""
-        value: Value | None = None
-        if self.type == "bool":
-            value = {"true": True, "false": False}.get(text.lower())
-        elif self.is_list:
-            value = text if self._all_allowed(text) else None
-        elif self.type == "str":
-            value = text if text and text.isprintable() else None
-        elif self.type == "int":
-            # Python itself stops at 4300 digits, with a ValueError about something else
-            value = int(text) if re.fullmatch(r"[+-]?[0-9]{1,1000}", text) else None
-        elif re.fullmatch(_NUMBER, text, re.ASCII) and math.isfinite(float(text)):
-            value = float(text)
-        if (
-            value is None
-            or (self.choices and not self.is_list and value not in self.choices)
-            or (self.interval and not self.is_list and not _inside(value, self.interval))
-        ):
+        """Return the value that ``text`` writes out, or raise `Refused` naming what is allowed."""
+        words = text.split(" ") if self.is_list else [text]
+        try:
+            values: list[Value] = self.item.validate_python(words)
+        except ValidationError:
+            values = []
+        if not values or (self.is_list and len({*map(str, values)} & {*words}) < len(words)):
             shown = text if len(text) <= 60 else text[:57] + "…"
             raise Refused(f"parameter {self.name} is {shown!r}; allowed: {self.allowed}.")
+        return text if self.is_list else values[0]
+
+
+def _adapter(kind: str, *more: Any) -> TypeAdapter[Any]:
+    """Return what reads a list of values of one type, spelt plainly, under more conditions."""
+
+    def spelt(text: str) -> str:
+        flags = re.ASCII | (re.IGNORECASE if kind == "bool" else 0)
+        if not (text.isprintable() and re.fullmatch(_SPELT[kind], text, flags)):
+            raise ValueError
+        return text
+
+    finite = [AllowInfNan(False)] if kind == "float" else []
+    read: Any = Annotated[(_KINDS[kind], *finite, *more, BeforeValidator(spelt))]
+    return TypeAdapter(list[read])
+
+
+def _among(choices: list[Any]) -> Callable[[Any], Any]:
+    """Return a check that lets only ``choices`` pass."""
+
+    def check(value: Any) -> Any:
+        if value not in choices:
+            raise ValueError
         return value
 
-    def _all_allowed(self, text: str) -> bool:
-        words = text.split(" ")
-        if len(set(words)) < len(words):
-            return False
-        if self.choices:
-            return all(word in self.choices for word in words)
-        return all(
-            re.fullmatch(r"[1-9][0-9]{0,17}|0", word) and _inside(int(word), self.interval)
-            for word in words
+    return check
+
+
+def _interval(kind: str, text: str) -> tuple[str, Interval]:
+    """Read ``[0, 1)`` as a condition; return it with the text that shows it."""
+    low, high = (end.strip() for end in text[1:-1].split(","))
+    if kind == "int" and high == "inf":
+        high, text = str(2**63), f"{text[0]}{low}, 2^63)"
+    ends = [(int if re.fullmatch(r"[+-]?\d+", end) else float)(end) for end in (low, high)]
+    names = ("ge" if text[0] == "[" else "gt", "le" if text[-1] == "]" else "lt")
+    return text, Interval(**dict(zip(names, ends, strict=True)))
+
+
+def _parameter(line: str) -> Parameter:
+    """Read one line of the cell; ValueError says what is wrong."""
+    from papermill.translators import PythonTranslator
+
+    found = PythonTranslator.inspect({"source": line}) if line.count("=") == 1 else ()
+    if not found or found[0].inferred_type_name not in _KINDS:
+        raise ValueError(
+            "it is not `name: type = default  # comment` with type int, float, str or bool and "
+            f"no other =; where its comment says what is allowed, {_HOW}"
         )
-
-
-_HOW = "end it with `1 to 64`, `in (0, 1]`, `in [0, inf)` or `one of: a, b`"
-
-
-def _inside(value: Any, interval: str) -> bool:
-    low, high = (
-        int(end) if re.fullmatch(r"[+-]?\d+", end) else float(end)
-        for end in interval[1:-1].split(",")
-    )
-    above = value >= low if interval[0] == "[" else value > low
-    return bool(above and (value <= high if interval[-1] == "]" else value < high))
-
-
-def _parameter(line: ast.stmt, comment: str) -> Parameter:
-    """One parameter from its assignment and its comment; ValueError says what is wrong."""
-    if not (
-        isinstance(line, ast.AnnAssign)
-        and isinstance(line.target, ast.Name)
-        and isinstance(line.annotation, ast.Name)
-        and line.annotation.id in ("int", "float", "str", "bool")
-        and line.value is not None
-    ):
-        raise ValueError("it is not `name: type = default` with type int, float, str or bool")
-    name, kind = line.target.id, line.annotation.id
-    default = ast.literal_eval(line.value)
-    comment = comment.strip("# ")
-    interval = ""
-    choices: tuple[Value, ...] = ()
-    is_list = False
+    name, kind, default, comment = found[0]
+    accepts, is_list, interval = _adapter(kind), False, None
+    allowed = {"bool": "true or false", "str": "text of printable characters"}.get(kind, kind)
     if clause := re.search(r"\b(one|words) of: *(.+)$", comment):
-        is_list, words = clause[1] == "words", clause[2].split(",")
-        choices = tuple(Parameter(name, kind, 0, "").read(word.strip()) for word in words)
-    elif clause := re.search(rf"\b(numbers )?({_NUMBER}) to ({_NUMBER})$", comment):
-        is_list = kind == "str" and bool(clause[1])
-        interval = f"[{clause[2]}, {clause[3]}]"
+        plain = Parameter(name, kind, 0, "", allowed, accepts)
+        choices = [plain.read(word.strip()) for word in clause[2].split(",")]
+        is_list, shown = clause[1] == "words", ", ".join(map(str, choices))
+        accepts = _adapter(kind, AfterValidator(_among(choices)))
+        allowed = f"of {shown}" if is_list else f"one of {shown}"
     elif clause := re.search(
-        rf"\bin ([\[(] *(?:{_NUMBER}|-inf), *(?:{_NUMBER}|inf) *[\])])$", comment
+        rf"\b(?:(numbers )?({_NUMBER}) to ({_NUMBER})|"
+        rf"in ([\[(] *(?:{_NUMBER}|-inf), *(?:{_NUMBER}|inf) *[\])]))$",
+        comment,
     ):
-        interval = clause[1]
+        is_list = kind == "str" and bool(clause[1])
+        text, interval = _interval(kind, clause[4] or f"[{clause[2]}, {clause[3]}]")
+        accepts = _adapter("int" if is_list else kind, interval)
+        allowed = f"whole numbers in {text}" if is_list else f"{kind} in {text}"
     doc = comment[: clause.start()].rstrip(" ,;:") if clause else comment
     if re.search(r"[<>=]|one of|\bin [\[(]", doc):
         raise ValueError(f"what its comment allows is not understood: {_HOW}")
     if not doc:
         raise ValueError("its comment does not say what it means")
-    if kind in ("int", "float") and not (interval or choices):
-        raise ValueError(f"its comment lacks a range: {_HOW}")
-    if is_list and kind != "str":
-        raise ValueError("a list is a str")
-    if kind in ("str", "bool") and interval and not is_list:
-        raise ValueError(f"a {kind} takes choices, not a range")
-    found = type(default).__name__
-    if found != kind and not (kind == "float" and found == "int"):
-        raise ValueError(f"its default {default!r} is no {kind}")
-    parameter = Parameter(name, kind, default, doc, interval, choices, is_list)
-    # a default out of its own range is refused too, and `float = 1` becomes 1.0
-    return replace(parameter, default=parameter.read(str(default)))
+    if (is_list and kind != "str") or (kind in ("str", "bool") and interval and not is_list):
+        raise ValueError(f"what its comment allows does not go with {kind}")
+    if kind in ("int", "float") and not clause:
+        raise ValueError(f"it lacks a range or choices: {_HOW}")
+    if is_list:
+        allowed = f"a list with spaces between, {allowed}, none twice"
+    parameter = Parameter(name, kind, 0, doc, allowed, accepts, is_list)
+    value = ast.literal_eval(default)
+    if type(value) is not _KINDS[kind] and not (kind == "float" and type(value) is int):
+        raise ValueError(f"its default is no {kind}")
+    return replace(parameter, default=parameter.read(str(value)))
 
 
 def parse_parameters(cell: str) -> tuple[Parameter, ...]:
-    """The parameters that a cell declares, by the convention at the top of this module.
+    """Read the parameters that a cell declares, by the convention at the top of this module.
 
     Raises
     ------
     Refused : names the first line that does not follow it.
     """
-    try:
-        body = ast.parse(cell).body
-        tokens = tokenize.generate_tokens(io.StringIO(cell).readline)
-        comments = {t.start[0]: t.string for t in tokens if t.type == tokenize.COMMENT}
-    except SyntaxError as error:
-        raise Refused(f"the parameters cell is not Python: {error}.") from error
     found: dict[str, Parameter] = {}
-    for line in body:
+    for line in filter(None, (row.partition("#")[0].strip() and row for row in cell.splitlines())):
         try:
-            parameter = _parameter(line, comments.get(line.end_lineno or 0, ""))
+            parameter = _parameter(line)
             if parameter.name in found:
                 raise ValueError("it stands there twice")
-        except ValueError as error:
-            shown = cell.splitlines()[line.lineno - 1].strip()
-            raise Refused(f"line `{shown}` of the parameters cell: {error}.") from error
+        except (ValueError, SyntaxError) as error:
+            raise Refused(f"line `{line.strip()}` of the parameters cell: {error}.") from error
         found[parameter.name] = parameter
     return tuple(found.values())
 
 
 def pairs(items: Iterable[str], option: str = "-p") -> list[tuple[str, str]]:
-    """(name, text) of each ``name=value`` that an option of the command line was given."""
+    """Split each ``name=value`` that an option of the command line was given."""
     out = []
     for item in items:
         name, equals, text = item.partition("=")
@@ -198,70 +181,65 @@ def pairs(items: Iterable[str], option: str = "-p") -> list[tuple[str, str]]:
     return out
 
 
-_PLAIN = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool"))
-# libyaml's parser, where PyYAML was built with it, is ten times as fast
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+class _Texts(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[misc]  # either of two
+    """Reads every scalar as text: no tag constructs anything, and ``0:30`` is not base 60."""
 
-
-def _compose(path: Path, most: int) -> yaml.Node | None:
-    """The nodes of a YAML file of at most ``most`` bytes; no value is constructed from them."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-        if len(data) > most:
-            raise Refused(f"{path} is too large; allowed: at most {most} bytes.")
-        text, depth = data.decode(), 0
-        for event in yaml.parse(text, Loader=_LOADER):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > 10:  # composing recurses, in libyaml without a limit
-                raise Refused(f"{path} cannot be read as YAML: nested too deeply.")
-        node: yaml.Node | None = yaml.compose(text, Loader=_LOADER)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Refused(f"{path} cannot be read as YAML: {error}.") from error
-    return node
-
-
-def pairs_from_yaml(path: Path) -> list[tuple[str, str]]:
-    """(name, text) of each line of a YAML mapping of scalars; no value is constructed from it."""
-    node = _compose(path, 1_000_000)
-    if not isinstance(node, yaml.MappingNode):
-        raise Refused(f"{path} is no mapping; allowed: lines of `name: value`.")
-    for name, value in node.value:
-        if not (isinstance(name, yaml.ScalarNode) and value.tag in _PLAIN):
-            line = value.start_mark.line + 1
-            raise Refused(f"{path}, line {line}: allowed: `name: value` with one number or text.")
-    return [(name.value, value.value) for name, value in node.value]
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
+        if len({str(name.value) for name, _ in node.value}) < len(node.value):
+            raise yaml.YAMLError("a name is given twice")
+        found: dict[str, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 Axes = list[tuple[str, list[str]]]
+LARGEST = 4_000_000
+"""Bytes of a file of parameters."""
 
 
 def grids_from_yaml(path: Path, most: int = 1_000_000) -> list[tuple[str, Axes]]:
-    """The grids in a YAML file, each with its place: a mapping, or a list of them (or of points).
+    """Read the grids in a YAML file, each with its place: a mapping, or a list of them (points).
 
     A mapping's values are one number or text, or a list of them. ``most`` bounds the values in all,
     however short aliases make the file that writes them out.
+
+    Raises
+    ------
+    Refused : the file is too large, too deep, or of another form.
     """
-    node = _compose(path, 20_000_000)
-    blocks = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    try:
+        with path.expanduser().open("rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise Refused(f"{path} is too large; allowed: at most {LARGEST} bytes.")
+        text, depth = data.decode(), 0
+        for event in yaml.parse(text, Loader=_Texts):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > 10:  # loading recurses, in libyaml without a limit
+                raise Refused(f"{path} cannot be read as YAML: nested too deeply.")
+        found = yaml.load(text, Loader=_Texts)  # noqa: S506  # see there
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Refused(f"{path} cannot be read as YAML: {error}.") from error
     grids: list[tuple[str, Axes]] = []
-    values = 0
-    for block in blocks:
-        if not isinstance(block, yaml.MappingNode):
-            raise Refused(f"{path}: allowed: lines of `name: value`, or a list of such mappings.")
-        axes: Axes = []
-        for name, value in block.value:
-            items = value.value if value.tag == "tag:yaml.org,2002:seq" else [value]
-            values += len(items)
-            if values > most:
-                raise Refused(f"{path} writes out more than {most} values.")
-            if not (isinstance(name, yaml.ScalarNode) and all(i.tag in _PLAIN for i in items)):
-                line = value.start_mark.line + 1
-                raise Refused(
-                    f"{path}, line {line}: allowed: `name: value` with one number or text, or a "
-                    "list of them."
-                )
-            axes.append((name.value, [item.value for item in items]))
-        grids.append((f"{path}, line {block.start_mark.line + 1}", axes))
+    for number, block in enumerate(found if isinstance(found, list) else [found], 1):
+        where = f"{path}, entry {number}" if isinstance(found, list) else f"{path}"
+        pairs = block.items() if isinstance(block, dict) else ()
+        rows = [(name, value if isinstance(value, list) else [value]) for name, value in pairs]
+        most -= sum(len(values) for _, values in rows)
+        if most < 0:
+            raise Refused(f"{path} writes out too many values.")
+        if not rows or not all(isinstance(x, str) for name, row in rows for x in (name, *row)):
+            raise Refused(
+                f"{where}: allowed: lines of `name: value` with one number or text, or a list of "
+                "them; or a list of such mappings."
+            )
+        grids.append((where, rows))
     return grids
+
+
+def pairs_from_yaml(path: Path) -> list[tuple[str, str]]:
+    """Read the lines ``name: value`` of a YAML file."""
+    blocks = grids_from_yaml(path)
+    if len(blocks) > 1 or any(len(values) != 1 for _, values in blocks[0][1]):
+        raise Refused(f"{path} holds several runs; allowed: one `name: value` a name.")
+    return [(name, values[0]) for name, values in blocks[0][1]]

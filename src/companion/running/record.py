@@ -1,14 +1,13 @@
-"""What a page or a run came from: the key of a notebook, the hash of the sources, the machine.
+"""What a page or a run came from: its parts and their key, the sources, git, the machine.
 
-A page is stale when something that can change it changed: its text, the text of a companion module
-that it imports (directly or through others), the pins, or a data file that it declares. The key is
-a hash over exactly these, read statically (nothing is imported or run) and free of the machine,
-file times, checkout path and line endings.
+A page is stale when something that can change it changed: its text, the package's sources, the
+pins, or a data file that it declares. The key is a hash over these. It depends on no machine, file
+time, checkout path or line ending.
 """
 
 from __future__ import annotations
 
-import ast
+import functools
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,19 +27,23 @@ class Refused(ValueError):
     """Input refused before any work started; the command line exits with 2."""
 
 
+class Failed(RuntimeError):
+    """A run or a page that started and did not end well; the command line exits with 1."""
+
+
 def digest(data: bytes | str) -> str:
-    """First 64 bits of SHA-256, in hex: against accidents, not against an adversary."""
+    """Return the first 64 bits of SHA-256, in hex: against accidents, not against an adversary."""
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()[:16]
 
 
 def file_bytes(path: Path) -> bytes:
-    """A file's bytes; text loses its byte-order mark and CRLF, which git may add on checkout."""
+    """Read a file; text loses its byte-order mark and CRLF, which git may add on checkout."""
     data = path.read_bytes()
     return data if b"\0" in data else data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
 
 
 def checkout(root: Path | None = None) -> Path:
-    """The folder of the checkout: the given one, or the one that this package was installed from.
+    """Return the checkout's folder: the given one, or the one that this package lies in.
 
     Raises
     ------
@@ -56,133 +59,8 @@ def checkout(root: Path | None = None) -> Path:
     )
 
 
-def _module_file(package: Path, module: str) -> Path | None:
-    base = package.joinpath(*module.split(".")[1:])
-    found = (base / "__init__.py", base.parent / f"{base.name}.py")
-    return next((path for path in found if path.is_file()), None)
-
-
-def _imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[str, str | None]]:
-    """(module, name) of each import; the name is None where the module itself is imported.
-
-    ``import companion`` and ``import companion.theory.network`` bind the whole package: both give
-    ("companion", "*"), and so does a dynamic import whose module is not written out.
-    """
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            parents = module.split(".")[: len(module.split(".")) - node.level + is_package]
-            base = ".".join(parents) if node.level else ""
-            source = ".".join(filter(None, (base, node.module)))
-            yield from ((source, alias.name) for alias in node.names)
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                whole = alias.name.split(".")[0] == PACKAGE and not (
-                    alias.asname and "." in alias.name
-                )
-                yield (PACKAGE, "*") if whole else (alias.name, None)
-        elif isinstance(node, ast.Call):
-            function = node.func.attr if isinstance(node.func, ast.Attribute) else None
-            function = node.func.id if isinstance(node.func, ast.Name) else function
-            if function in ("import_module", "__import__") and node.args:
-                arg = node.args[0]
-                known = isinstance(arg, ast.Constant) and isinstance(arg.value, str)
-                yield (str(arg.value), None) if known else (PACKAGE, "*")  # type: ignore[attr-defined]  # ``known`` says that it is a Constant
-
-
-def imported_modules(code: str, package: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """Companion modules that ``code`` imports, transitively, and the names it takes from the top.
-
-    ``from companion import X`` leads to the module from which ``companion/__init__.py`` imports X,
-    so that a change elsewhere does not count. What cannot be resolved counts as every module.
-
-    Returns
-    -------
-    modules : module -> file.
-    names : X -> "module:name", where ``companion/__init__.py`` takes X from.
-
-    Raises
-    ------
-    SyntaxError : if the code, or a module of the package, is not Python.
-    """
-    init = ast.parse(file_bytes(package / "__init__.py"))
-    exports = {
-        alias.asname or alias.name: (
-            f"{PACKAGE}.{node.module}" if node.level and node.module else node.module,
-            alias.name,
-        )
-        for node in ast.walk(init)
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    found: dict[str, Path] = {}
-    names: dict[str, str] = {}
-    todo = list(_imports(ast.parse(code), "__main__", False))
-    while todo:
-        module, name = todo.pop()
-        if module.split(".")[0] != PACKAGE:
-            continue
-        if name and name != "*" and _module_file(package, f"{module}.{name}"):
-            todo.append((f"{module}.{name}", None))
-            if module == PACKAGE:
-                continue
-        if module == PACKAGE:
-            source = exports.get(name or "*")
-            if source and source[0] and source[0].startswith(f"{PACKAGE}."):
-                names[name or ""] = ":".join((source[0], source[1]))
-                todo.append((source[0], source[1]))
-                continue
-        path = _module_file(package, module)
-        if module == PACKAGE or path is None:  # all of it
-            return {
-                ".".join((PACKAGE, *path.relative_to(package).with_suffix("").parts)): path
-                for path in sorted(package.rglob("*.py"))
-            }, {}
-        if module not in found:
-            found[module] = path
-            todo += _imports(ast.parse(file_bytes(path)), module, path.name == "__init__.py")
-            if (parent := module.rpartition(".")[0]) != PACKAGE:
-                todo.append((parent, None))
-    return found, names
-
-
-def notebook_parts(text: str, code: str, root: Path, data: tuple[str, ...] = ()) -> dict[str, str]:
-    """Hashes of all that a notebook's outputs come from, by name.
-
-    Parameters
-    ----------
-    text : the notebook's source; ``code`` is the Python in it.
-    root : the checkout; its modules, its ``constraints.txt`` and the ``data`` files are read.
-    """
-    pins = root / "constraints.txt"
-    if not pins.is_file():
-        raise Refused(f"{pins} is missing: it holds the pins that a page's key depends on.")
-    lines = (line.partition("#")[0].strip() for line in file_bytes(pins).decode().splitlines())
-    modules, names = imported_modules(code, root / "src" / PACKAGE)
-    return {
-        "text": digest(text),
-        "pins": digest("\n".join(sorted(filter(None, lines)))),
-        **({"names": digest(json.dumps(names, sort_keys=True))} if names else {}),
-        **{f"module {name}": digest(file_bytes(path)) for name, path in modules.items()},
-        **{f"data {name}": digest(file_bytes(root / name)) for name in sorted(data)},
-    }
-
-
-def key(parts: Mapping[str, str], parameters: Mapping[str, object] | None = None) -> str:
-    """One hash over the parts, and over parameters where a run has its own."""
-    return digest(json.dumps([dict(parts), dict(parameters or {})], sort_keys=True))
-
-
-def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """What changed between two sets of parts, in words."""
-    return [
-        f"{name} {'changed' if name in old and name in new else 'new' if name in new else 'gone'}"
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
-    ]
-
-
 def source_tree_hash(package: Path) -> str:
-    """Git's own tree hash of the package's folder, computed without git.
+    """Compute git's own tree hash of the package's folder, without git.
 
     The commit it came from is the one where ``git rev-parse COMMIT:src/companion`` prints the same.
     """
@@ -193,23 +71,62 @@ def source_tree_hash(package: Path) -> str:
     def tree(folder: Path) -> bytes:
         rows: list[tuple[str, bytes]] = []
         for path in folder.iterdir():
-            if path.name.startswith((".", "__pycache__")):
+            name = path.name
+            if name.startswith((".", "__pycache__")):
                 continue
-            if path.is_dir():
-                if body := tree(path):
-                    rows.append(
-                        (path.name + "/", f"40000 {path.name}\0".encode() + sha("tree", body))
-                    )
-            else:
+            if not path.is_dir():
                 blob = sha("blob", file_bytes(path))
-                rows.append((path.name, f"100644 {path.name}\0".encode() + blob))
+                rows.append((name, f"100644 {name}\0".encode() + blob))
+            elif body := tree(path):
+                rows.append((name + "/", f"40000 {name}\0".encode() + sha("tree", body)))
         return b"".join(row for _, row in sorted(rows))
 
     return sha("tree", tree(package)).hex()
 
 
+def pins(root: Path) -> list[tuple[str, str, str]]:
+    """Read (name, version, condition) of the pinned packages, whatever their files' hashes."""
+    path = root / "constraints.txt"
+    if not path.is_file():
+        raise Refused(f"{path} is missing: it holds the pins that a page's key depends on.")
+    text = file_bytes(path).decode()
+    if (torch := root / "constraints-torch.txt").is_file():
+        text += "\n" + file_bytes(torch).decode()
+    return sorted(re.findall(r"(?m)^([\w.-]+)==([^\s;]+) *(;[^\\\n#]*)?", text))
+
+
+def parts(text: str, root: Path, data: Sequence[str] = ()) -> dict[str, str]:
+    """Hash all that a notebook's outputs come from, by name.
+
+    Parameters
+    ----------
+    text : the notebook's source.
+    root : the checkout; its sources, its pins and the ``data`` files are read.
+    """
+    return {
+        "text": digest(text),
+        "source tree": source_tree_hash(root / "src" / PACKAGE),
+        "pins": digest(json.dumps(pins(root))),
+        **{f"data {name}": digest(file_bytes(root / name)) for name in sorted(data)},
+    }
+
+
+def key(parts: Mapping[str, str], parameters: Mapping[str, object] | None = None) -> str:
+    """Hash the parts, and the parameters where a run has its own."""
+    return digest(json.dumps([dict(parts), dict(parameters or {})], sort_keys=True))
+
+
+def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Say in words what changed between two sets of parts."""
+    return [
+        f"{name} {'changed' if name in old and name in new else 'new' if name in new else 'gone'}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+
+
 def _output_of(*command: str) -> str | None:
-    """What a program prints, or None where it is missing or fails."""
+    """Return what a program prints, or None where it is missing or fails."""
     program = shutil.which(command[0])
     if program is None:
         return None
@@ -221,7 +138,7 @@ def _output_of(*command: str) -> str | None:
 
 
 def git_state(root: Path) -> dict[str, Any]:
-    """Commit and whether the checkout differs from it; None for both without git or a checkout."""
+    """Return the commit and whether the checkout differs; None for both without git."""
     git = ("git", "--no-optional-locks", "-C", str(root))
     top = _output_of(*git, "rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != root.resolve():
@@ -231,9 +148,14 @@ def git_state(root: Path) -> dict[str, Any]:
 
 
 def installed(root: Path) -> dict[str, str]:
-    """The installed versions of the pinned packages."""
+    """Return the installed versions of the pinned packages."""
+    return dict(_versions(tuple(name for name, _, _ in pins(root))))
+
+
+@functools.lru_cache
+def _versions(names: tuple[str, ...]) -> dict[str, str]:
     packages = {}
-    for name in re.findall(r"(?m)^([\w.-]+)==", file_bytes(root / "constraints.txt").decode()):
+    for name in names:
         try:
             packages[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -242,7 +164,7 @@ def installed(root: Path) -> dict[str, str]:
 
 
 def environment(root: Path) -> dict[str, Any]:
-    """Python, platform, CPU, GPUs, and the installed versions of the pinned packages."""
+    """Return Python, platform, CPU, GPUs, and the installed versions of the pinned packages."""
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.is_file() else "")
     gpus = _output_of("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")

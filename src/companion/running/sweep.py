@@ -7,9 +7,7 @@ sweeps into one folder share the work.
 
 from __future__ import annotations
 
-import re
 import secrets
-import shutil
 import sys
 import time
 from collections import Counter, deque
@@ -22,35 +20,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from companion.running import cluster
-from companion.running import page as runs
 from companion.running import record as provenance
-from companion.running.grid import describe
-from companion.running.page import Failed, Page, Run
-from companion.running.record import Refused
-
-
-def clean(out: Path, page: Page) -> int:
-    """Remove what killed runs of a page left below ``out``; those under way are left alone."""
-    removed = 0
-    for path in (out / page.name).glob(".*"):
-        match = re.fullmatch(r"\.([0-9a-f]{16})\.(old\.)?[0-9a-f]{8}", path.name)
-        if not match:
-            continue
-        try:
-            with FileLock(out / ".locks" / page.name / match[1], blocking=False):
-                folder = path.with_name(match[1])
-                if match[2] and (path / "run").is_dir() and not folder.exists():
-                    (path / "run").rename(folder)  # killed just before its replacement was named
-                shutil.rmtree(path)
-                removed += 1
-        except Timeout:  # its owner lives
-            continue
-    return removed
+from companion.running import run as runs
+from companion.running.page import Run, cache, claim, clean, unwritable
+from companion.running.record import Failed, Refused
 
 
 def _claimed(out: Path, run: Run) -> FileLock | None:
-    """The lock of a run, now held, or None where another process holds it."""
-    lock = runs.claim(out, run)
+    """Take the lock of a run; None where another process holds it."""
+    lock = claim(out, run.page.name, run.id)
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -63,7 +41,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise runs.unwritable(error, path) from error
+        raise unwritable(error, path) from error
 
 
 def _unpack(files: Mapping[str, bytes], work: Path) -> None:
@@ -76,6 +54,16 @@ def _unpack(files: Mapping[str, bytes], work: Path) -> None:
         (work / path).write_bytes(data)
 
 
+def plan(todo: Sequence[Run], out: Path, say: Callable[[str], None]) -> None:
+    """Say what a sweep would run; nothing is started."""
+    done = 0
+    for run in todo:
+        why = runs.skipped(out / run.page.name / run.id)
+        done += bool(why)
+        say(f"{run.id} {run.describe()}: {why or 'to do'}")
+    say(f"{len(todo)} runs of {todo[0].page.name}, {done} of them done; nothing was started")
+
+
 def sweep(
     todo: Sequence[Run],
     root: Path,
@@ -84,6 +72,7 @@ def sweep(
     scheduler: str | None = None,
     workers: int | None = None,
     seconds: float = 60,
+    fork: bool = True,
     say: Callable[[str], None] = print,
 ) -> Counter[str]:
     """Run every run that is not done into ``out``; one that fails does not stop the others.
@@ -95,6 +84,7 @@ def sweep(
         of this machine do it, by default as many as it has processors or visible GPUs.
     seconds : how long to wait for a scheduler and its first worker, or for another when none is
         left.
+    fork : fork kernels from a process that has imported what the page imports, where that can be.
     say : told one line a run, and the dashboard's address.
 
     Returns
@@ -109,15 +99,17 @@ def sweep(
     from tqdm import tqdm
 
     page, count, failures = todo[0].page, Counter[str](), list[str]()
+    out = out.absolute()
     if scheduler is not None:
-        cluster.check_address(scheduler)
+        if warning := cluster.check_address(scheduler):
+            say(warning)
     else:
         places = cluster.places_here(workers, len(todo))
     folder, logs = out / page.name, out / page.name / "logs"
 
     def settle(run: Run, kind: str, what: str) -> None:
         count[kind] += 1
-        line = f"{run.id} {describe(run)}: {what}"
+        line = f"{run.id} {run.describe()}: {what}"
         if kind == "failed":
             failures.append(line)
         say(line)
@@ -135,20 +127,26 @@ def sweep(
     with ExitStack() as stack:
         with _writing(folder):
             logs.mkdir(parents=True, exist_ok=True)
-            if removed := clean(out, page):
+            if removed := clean(out, page.name):
                 say(f"removed {removed} unfinished folders of killed runs")
         order = cluster.Order(
             topic=f"companion-{secrets.token_hex(8)}",
-            tree=provenance.source_tree_hash(root / "src" / provenance.PACKAGE),
+            page=page.name,
+            text=page.text,
+            parts=dict(page.parts),
             packages=provenance.installed(root),
             python=cluster.python_version(),
             root=None if scheduler else str(root),
+            rules=dict(todo[0].rules),
+            fork=fork,
             places=() if scheduler else places,
         )
         client = stack.enter_context(
-            cluster.existing(scheduler, seconds) if scheduler else cluster.local(root, len(places))
+            cluster.existing(scheduler, seconds)
+            if scheduler
+            else cluster.local(cache(root, out), len(places))
         )
-        cluster.ask_all(client, order, page, max(seconds, 30))
+        cluster.ask_all(client, order, max(seconds, 30))
         say(f"dashboard: {client.dashboard_link}")
         bar = tqdm(
             total=len(todo),
@@ -206,7 +204,8 @@ def _results(
                     yield run, "skipped", why
                     continue
                 key = f"{run.page.name}-{run.id}-{secrets.token_hex(4)}"
-                future = client.submit(cluster.execute, order, run, key=key, pure=False)
+                given = order, dict(run.parameters), dict(run.files)
+                future = client.submit(cluster.execute, *given, key=key, pure=False)
                 flight[future] = run, lock
                 queue.add(future)
                 room -= 1

@@ -1,0 +1,328 @@
+"""A notebook's cells, executed in a kernel of this interpreter and nothing of the user's.
+
+The kernel starts in ``notebooks/``, imports the checkout's own package, uses one thread in linear
+algebra, and sees the environment variables that are listed here and no other: no interpreter or
+library switch, no settings of the user or of the site.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty
+from select import select
+from typing import Any
+
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+from jupyter_core.utils import run_sync
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+from companion.running.record import Failed, Refused
+
+# What a program needs to find itself, its libraries, its temporary folder and its GPUs.
+_PASSED = re.compile(
+    r"PATH|HOME|USER|LOGNAME|TMPDIR|TEMP|TMP|LD_LIBRARY_PATH|CUDA_(HOME|PATH|VISIBLE_DEVICES|"
+    r"DEVICE_ORDER)|NVIDIA_VISIBLE_DEVICES|TRITON_(INTERPRET|LIBCUDA_PATH|PTXAS_PATH)|VIRTUAL_ENV|"
+    r"CONDA_PREFIX|SYSTEMROOT|SYSTEMDRIVE|WINDIR|COMSPEC|PATHEXT|APPDATA|LOCALAPPDATA|USERPROFILE"
+)
+# One thread each: sums are then added in one order, whatever the number of cores.
+_ONE_THREAD = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM")
+_LAUNCH = Path(__file__).with_name("launch.py")
+
+
+def variables(root: Path, cache: Path, scratch: Path) -> dict[str, str]:
+    """Return the environment of a kernel: what is passed on, and what is set."""
+    passed = {name: value for name, value in os.environ.items() if _PASSED.fullmatch(name.upper())}
+    return passed | {
+        **{f"{name}_NUM_THREADS": "1" for name in _ONE_THREAD},
+        "PYTHONPATH": str(root / "src"),  # the package that the record describes
+        "PYTHONHASHSEED": "0",
+        "PYTHONUTF8": "1",
+        "LC_ALL": "C.UTF-8",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "MPLCONFIGDIR": str(cache / "matplotlib"),  # the font cache is worth keeping
+        "NUMBA_CACHE_DIR": str(cache / "numba"),
+        "XDG_CACHE_HOME": str(cache / "xdg"),
+        "IPYTHONDIR": str(scratch / "ipython"),
+        "JUPYTER_CONFIG_DIR": str(scratch / "config"),
+        "JUPYTER_NO_CONFIG": "1",
+        "XDG_CONFIG_HOME": str(scratch / "config"),
+    }
+
+
+class _Client(AsyncKernelClient):
+    """A client that starts as soon as the kernel answers, not 0.2 s of silence later."""
+
+    async def _async_wait_for_ready(self, timeout: float | None = None) -> None:
+        end = time.monotonic() + (timeout or 60)
+        while True:
+            self.kernel_info()
+            try:
+                await self.shell_channel.get_msg(timeout=1)
+                await self.iopub_channel.get_msg(timeout=0.2)  # its own answers arrive as well
+            except Empty:
+                if time.monotonic() > end or not await self._async_is_alive():
+                    raise RuntimeError("the kernel did not start") from None
+            else:
+                return
+
+    wait_for_ready = _async_wait_for_ready
+
+
+class _Forked:
+    """A kernel that another process forked, with the part of ``Popen`` that is asked of it."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.descriptor = pid, os.pidfd_open(pid)
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select([self.descriptor], [], [], 0)[0]:
+            os.close(self.descriptor)
+            self.returncode = 0  # whether it failed is told by its messages
+        return self.returncode
+
+    def wait(self) -> int:
+        while self.poll() is None:
+            time.sleep(0.01)
+        return 0
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            signal.pidfd_send_signal(self.descriptor, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
+class Forks:
+    """A process that has imported what a page imports, from which its kernels are forked.
+
+    It is started for the first of them, and ends with this process, however that ends.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: Any = None
+        self._modules: list[str] = []
+
+    def fork(
+        self, nb: Any, arguments: Sequence[str], environment: Mapping[str, str], folder: str
+    ) -> int:
+        """Start a kernel for a notebook; returns its process id."""
+        request = json.dumps([list(arguments), dict(environment), folder]) + "\n"
+        with self._lock:
+            if self._process and (self._process.poll() is not None or self._modules != imports(nb)):
+                self.close()
+            if self._process is None:
+                self._modules = imports(nb)
+                command = [sys.executable, "-P", str(_LAUNCH), "--serve", *self._modules]
+                self._process = subprocess.Popen(  # noqa: S603  # this interpreter, this file
+                    command, env=dict(environment), cwd=folder, text=True, start_new_session=True,
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                )  # fmt: skip
+                self._ask("")
+            return int(self._ask(request))
+
+    def _ask(self, request: str) -> str:
+        self._process.stdin.write(request)
+        self._process.stdin.flush()
+        if answer := self._process.stdout.readline():
+            return str(answer)
+        raise Failed("the process that kernels are forked from ended")
+
+    def close(self) -> None:
+        """End it, and with it the kernels that still run."""
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+def imports(nb: Any) -> list[str]:
+    """List the modules that a notebook's cells import, in their order."""
+    names: dict[str, None] = {}
+    for cell in nb.cells:
+        for node in ast.walk(parsed(cell.source)) if cell.cell_type == "code" else ():
+            if isinstance(node, ast.Import):
+                names |= dict.fromkeys(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names[node.module] = None
+    return list(names)
+
+
+@contextmanager
+def _told(bar: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Say, each second, what a bar that the kernel draws in the file ``bar`` has come to."""
+    over = threading.Event()
+
+    def watch() -> None:
+        before = ""
+        while not over.wait(1):
+            text = bar.read_text("utf-8", "replace")[-1000:] if bar.is_file() else ""
+            line = (text.replace("\r", "\n").strip().splitlines() or [""])[-1].strip()
+            if line not in ("", before):
+                say(before := line)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def parsed(source: str, name: str = "cell") -> ast.Module:
+    """Parse a cell; lines for IPython (%magic, !shell) count as nothing."""
+    return ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source), name)
+
+
+class _Provisioner(LocalProvisioner):
+    """Starts the kernel as a process, or has it forked."""
+
+    forks: Forks | None = None
+    nb: Any = None
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
+        if self.forks is None:
+            return await super().launch_kernel(cmd, **kwargs)
+        arguments = cmd[cmd.index(str(_LAUNCH)) + 1 :]
+        asked = self.nb, arguments, kwargs["env"], kwargs["cwd"]
+        self.pid = self.pgid = self.forks.fork(*asked)
+        self.process = _Forked(self.pid)  # type: ignore[assignment]  # what is asked of a Popen
+        return self.connection_info
+
+
+class _Manager(AsyncKernelManager):
+    """A manager of kernels by `_Provisioner`, which waits for a kernel's end in short steps."""
+
+    forks: Forks | None = None
+    nb: Any = None
+
+    async def _async_pre_start_kernel(self, **kw: Any) -> Any:
+        self.provisioner = _Provisioner(
+            kernel_id="kernel", kernel_spec=self.kernel_spec, parent=self
+        )
+        self.provisioner.forks, self.provisioner.nb = self.forks, self.nb
+        return await super()._async_pre_start_kernel(kernel_id="kernel", **kw)
+
+    async def _async_finish_shutdown(
+        self, waittime: float | None = None, pollinterval: float = 0.01, restart: bool = False
+    ) -> None:
+        await super()._async_finish_shutdown(waittime, pollinterval, restart)
+
+
+def execute(
+    nb: Any,
+    label: str,
+    environment: Mapping[str, str],
+    folder: Path,
+    scratch: Path,
+    *,
+    forks: Forks | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Failed | None:
+    """Run a notebook's cells in place.
+
+    Parameters
+    ----------
+    environment : from `variables`; ``folder`` is where the kernel works.
+    scratch : a folder for what the kernel and this write about themselves.
+    forks : has the kernel forked; without it, it is started afresh.
+    say : told "cell 7 of 31" before each cell, and the last line of a bar that moves within one.
+
+    Returns
+    -------
+    The failure, instead of raising it: the notebook then holds the outputs up to it.
+    """
+    if sys.flags.optimize:
+        raise Refused("python -O (PYTHONOPTIMIZE) drops every assertion; start Python without it.")
+    bar = scratch / "bar"
+    manager = _Manager(
+        kernel_name="python3",
+        # with no folders to look in it falls back on ipykernel's own spec: this interpreter
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
+        connection_file=str(scratch / "kernel.json"),
+        client_factory=_Client,
+    )
+    manager.forks, manager.nb = forks, nb
+    spec: Any = manager.kernel_spec
+    spec.argv = [sys.executable, "-P", str(_LAUNCH), "-f", "{connection_file}"]
+    client = NotebookClient(
+        nb,
+        km=manager,
+        timeout=None,
+        record_timing=False,
+        coalesce_streams=True,
+        # ipykernel >= 7.3 warns about its TCP ports inside the first cell's output
+        extra_arguments=["--IPKernelApp.log_level=40", "--HistoryManager.hist_file=:memory:"],
+        resources={"metadata": {"path": str(folder)}},
+    )
+    code = [cell for cell in nb.cells if cell.cell_type == "code"]
+    number, failure = 0, ""
+    try:
+        with (
+            _told(bar, lambda line: say(f"cell {number} of {len(code)}: {line}")),
+            client.setup_kernel(env={**environment, "COMPANION_BAR": str(bar)}, cleanup_kc=True),
+        ):
+            client.reset_execution_trackers()
+            try:
+                for index, cell in enumerate(nb.cells):
+                    if cell.cell_type == "code":
+                        number += 1
+                        say(f"cell {number} of {len(code)}")
+                    client.execute_cell(cell, index)
+            except KeyboardInterrupt:
+                client.shutdown_kernel = "immediate"
+                raise
+    except CellExecutionError as error:
+        failure = _what_failed(code[number - 1].source, error)
+    except DeadKernelError:
+        failure = ": the kernel died (out of memory, or killed)"
+    finally:
+        say("")
+        if manager.has_kernel:  # interrupted while it was starting
+            run_sync(manager.shutdown_kernel)(now=True)
+    if not failure:
+        return None
+    return Failed(f"{label} failed in code cell {number} of {len(code)}{failure}")
+
+
+def _what_failed(source: str, error: CellExecutionError) -> str:
+    """Name the failing line of a cell, the assertion itself where it is one, and the message."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", error.traceback)
+    found = re.search(r"(?:Cell|File <ipython)[^\n]*\bline (\d+)", plain)
+    lines, where = source.splitlines(), ""
+    if found and (n := int(found[1])) <= len(lines):
+        try:
+            inside = [s for s in ast.walk(parsed(source)) if isinstance(s, ast.stmt)]
+        except SyntaxError:
+            inside = []
+        spans = [s for s in inside if s.lineno <= n <= (s.end_lineno or n)]
+        last = max(spans, key=lambda s: s.lineno, default=None)
+        text = lines[n - 1]
+        if isinstance(last, ast.Assert):
+            n, text = last.lineno, ast.get_source_segment(source, last) or text
+        where = f", line {n} (`{' '.join(text.split())[:200]}`)"
+    first = (error.evalue or "").strip().splitlines()
+    return f"{where}: " + ": ".join(filter(None, (error.ename, first[0][:300] if first else "")))

@@ -1,0 +1,196 @@
+"""A page run with other parameters, into a folder of its own: all of it or nothing.
+
+``OUT/NOTEBOOK/ID/`` holds the executed notebook, the record of what it ran on, and what it wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from companion.running import kernel
+from companion.running import record as provenance
+from companion.running.page import (
+    KERNELSPEC,
+    Run,
+    Say,
+    cache,
+    claim,
+    clean,
+    execute,
+    quiet,
+    scratch_folder,
+    stamped,
+    unwritable,
+)
+from companion.running.record import Failed
+from companion.theory.files import write_whole
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Read the record of a run, complete or failed; None where there is none to rely on."""
+    try:
+        found = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    kinds = {"id": str, "key": str, "notebook": str, "finished": str, "parameters": dict}
+    if not isinstance(found, dict):
+        return None
+    whole = all(isinstance(found.get(name), kind) for name, kind in kinds.items())
+    return found if whole and (folder / f"{found['notebook']}.ipynb").is_file() else None
+
+
+def done(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a complete run, or None."""
+    found = read_record(folder)
+    return found if found and "error" not in found else None
+
+
+def skipped(folder: Path) -> str | None:
+    """Say why the run that this folder is named after need not be run again; None if it must."""
+    record = done(folder)
+    if record and record["id"] == folder.name:
+        why = "text, sources, pins, data and parameters are the same"
+        return f"skipped: ran at {record['finished']}, and {why}"
+    return None
+
+
+def produce(
+    run: Run,
+    root: Path,
+    work: Path,
+    *,
+    cache: Path,
+    checkpoints: Path | None = None,
+    forks: kernel.Forks | None = None,
+    say: Say = quiet,
+) -> Failed | None:
+    """Execute a run into the folder ``work``: notebook, record, results. Returns its failure.
+
+    What it trains goes on from ``checkpoints``; the record then says that it was resumed, since its
+    times are those of the last part alone, and holds the rules of the first part.
+    """
+    import papermill
+
+    rules, resumed = dict(run.rules), False  # as they stand before anything is computed
+    if checkpoints is not None:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        first = checkpoints / "rules.json"
+        resumed = any(path != first for path in checkpoints.iterdir())
+        if resumed and first.is_file():
+            rules = json.loads(first.read_text("utf-8"))
+        else:
+            write_whole(first, json.dumps(rules))
+    nb = run.page.notebook()
+    nb.metadata["kernelspec"] = KERNELSPEC
+    nb = papermill.execute_notebook(nb, None, dict(run.parameters), prepare_only=True)
+    state = provenance.git_state(root)
+    record, failure = execute(
+        run.page, nb, root, work, cache=cache, checkpoints=checkpoints,
+        forks=forks, say=say,
+    )  # fmt: skip
+    seeds = {name: value for name, value in run.parameters.items() if "seed" in name}
+    record = {"id": run.id, **record, "parameters": dict(run.parameters), **state, "seeds": seeds}
+    record |= {"rules": rules, "tables": _tables(work / "results")}
+    record |= {"files": dict(run.files)} if run.files else {}
+    record |= {"resumed": True} if resumed else {}
+    record |= {"error": str(failure)} if failure else {}
+    write_whole(work / f"{run.page.name}.ipynb", stamped(nb, {"id": run.id, "key": record["key"]}))
+    write_whole(work / "record.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    return failure
+
+
+def _tables(results: Path) -> dict[str, str]:
+    """SHA-256 of each file that a run wrote, by its name in ``results``."""
+    return {
+        path.relative_to(results).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(results.rglob("*"))
+        if path.is_file()
+    }
+
+
+def publish(
+    run: Run, out: Path, fill: Callable[[Path], str | None], *, force: bool = False
+) -> tuple[Path, str]:
+    """Let ``fill`` write a run into a hidden folder, then name that ``out/NOTEBOOK/ID/``.
+
+    ``fill`` returns the run's failure, or None. Returns and raises as `perform`.
+    """
+    folder = out / run.page.name / run.id
+    kept = folder.with_name(f"{run.id}.failed")
+    with scratch_folder(folder.parent, f".{run.id}.") as work:
+        failure = fill(work)
+        if failure:
+            shutil.rmtree(kept, ignore_errors=True)
+            work.rename(kept)
+            raise Failed(f"{failure}\nthe partial notebook is {kept / run.page.name}.ipynb")
+        record = done(work)
+        if record is None:
+            raise Failed(f"{run.page.name} left no complete record")
+        if folder.exists() and (force or not done(folder)):
+            # Two renames: a kill between them leaves the old run beside, under a hidden name.
+            with scratch_folder(folder.parent, f".{run.id}.old.") as old:
+                folder.rename(old / "run")
+                work.rename(folder)
+        else:
+            try:
+                work.rename(folder)
+            except OSError:
+                if not done(folder):
+                    raise
+                return folder, "skipped: another process finished the same run meanwhile"
+        shutil.rmtree(kept, ignore_errors=True)
+        return folder, f"done in {record['duration_s']} s"
+
+
+def perform(
+    run: Run, root: Path, out: Path, *, force: bool = False, say: Say = quiet
+) -> tuple[Path, str]:
+    """Run a notebook into ``out/NOTEBOOK/ID/``, all of it or nothing; a done one is left alone.
+
+    Where another process has the same run under way, this waits for it.
+
+    Parameters
+    ----------
+    run : from `Page.run`; its id names the folder.
+    root : the checkout whose package the kernel imports.
+    force : replace a complete run with the same id, and go on from no checkpoint.
+    say : told how far it is.
+
+    Returns
+    -------
+    folder, message : ``NOTEBOOK.ipynb``, ``record.json`` and ``results/`` lie in the folder; the
+        message says whether it ran, or why it was skipped.
+
+    Raises
+    ------
+    Failed : a cell failed (the partial notebook is kept in ``ID.failed/``), or the folder cannot be
+        written.
+    """
+    out = out.absolute()  # the kernel has a working directory of its own
+    name = run.page.name
+    folder, checkpoints = out / name / run.id, out / ".checkpoints" / name / run.id
+
+    def fill(work: Path) -> str | None:
+        own = cache(root, out)
+        failure = produce(run, root, work, cache=own, checkpoints=checkpoints, say=say)
+        return str(failure) if failure else None
+
+    try:
+        if (why := skipped(folder)) and not force:
+            return folder, why
+        clean(out, name)
+        with claim(out, name, run.id):
+            if (why := skipped(folder)) and not force:
+                return folder, why
+            if force:
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            found = publish(run, out, fill, force=force)
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            return found
+    except OSError as error:
+        raise unwritable(error, folder) from error
