@@ -55,13 +55,14 @@ seed: int = 0  # tells the runs apart, in [0, inf)
 
 def sweep_rows(count: int = 24) -> list[Row]:
     """What a run costs beside its notebook's own work, here none, alone and in sweeps (once)."""
-    from companion.running import grid, page, record
+    from companion.running import grid, page, record, run
 
     with TemporaryDirectory() as name:
         root = Path(name)
         here = record.checkout()
         shutil.copytree(here / "src", root / "src")  # the sources that a run hashes
-        shutil.copy(here / "constraints.txt", root)
+        for pins in ("constraints.txt", "constraints-torch.txt"):
+            shutil.copy(here / pins, root)
         (root / "notebooks").mkdir()
         (root / "notebooks/empty.md").write_text(SWEEP_PAGE, encoding="utf-8")
         todo = grid.expand(page.load_page(root, "empty"), [f"seed=0:{count}"])
@@ -70,7 +71,7 @@ def sweep_rows(count: int = 24) -> list[Row]:
         def produce() -> None:
             work = root / f"work{next(numbers)}"
             work.mkdir()
-            page.produce(todo[0], root, work)
+            run.produce(todo[0], root, work, cache=root)
 
         def kernel() -> None:
             NotebookClient(new_notebook(cells=[new_code_cell("")])).execute()
@@ -85,14 +86,17 @@ def sweep_rows(count: int = 24) -> list[Row]:
             size = {"runs": count, "workers": workers}
             rows.append(Row("sweep, start and end", size, ends[0] - whole))
             rows.append(Row("sweep, each run", size, each))
+            ends = [_sweep_ms(root, todo[:k], workers, fork=False) for k in (workers, count)]
+            each = (ends[1] - ends[0]) / (count - workers)
+            rows.append(Row("sweep, each run", size | {"kernels": "fresh"}, each))
     return rows
 
 
-def _sweep_ms(root: Path, todo: Sequence[Any], workers: int) -> float:
+def _sweep_ms(root: Path, todo: Sequence[Any], workers: int, *, fork: bool = True) -> float:
     """The milliseconds of one sweep into a new folder."""
     from companion.running import sweep
 
     with TemporaryDirectory() as out:
         start = time.perf_counter()
-        sweep.sweep(todo, root, Path(out), workers=workers, say=lambda _: None)
+        sweep.sweep(todo, root, Path(out), workers=workers, fork=fork, say=lambda _: None)
         return 1e3 * (time.perf_counter() - start)
