@@ -1,18 +1,31 @@
-"""Trained torch networks, converted: outputs and gradients, layers, files, refusals."""
+"""Trained torch modules, converted: outputs, gradients, layers, cells, refusals, warnings."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import copy
+import pickle
+import re
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
-from companion import NotContractiveError, convert_file, is_unitary, to_unitary
+from companion import (
+    RNN,
+    NotContractiveError,
+    balance,
+    contractive,
+    is_unitary,
+    nearest_contraction,
+    simulate,
+    spectral_norm,
+    state_bound,
+    to_unitary,
+    unitary_equivalent,
+)
 
 
 def network(
@@ -124,19 +137,103 @@ def test_rescaling_where_the_norm_is_too_large() -> None:
     torch.testing.assert_close(z, module(x)[0], rtol=1e-9, atol=1e-9)
 
 
-def test_a_trained_network_that_cannot_be_converted_is_told_why() -> None:
-    with pytest.raises(NotContractiveError, match=r"layer 0: ‖W‖₂ is 30"):
-        to_unitary(network(5, norm=30.0), 1.0, rescale=True)
+@pytest.mark.parametrize("norm", [1.0, 0.999999])
+def test_rescaling_where_the_norm_is_at_or_near_one(norm: float) -> None:
+    """Spectral radius 0.3 behind a norm of 1: no horizon is needed, and no large bias."""
+    module = network(4, dtype=torch.float64, norm=0.3)
+    W, d = module.weight_hh_l0, torch.tensor([1.0, 9.0, 0.1, 1.0, 3.0], dtype=torch.float64)
+    with torch.no_grad():
+        W.copy_(d[:, None] * W / d)
+        bent = norm / torch.linalg.matrix_norm(W, 2)
+        W.mul_(bent)
+    x = sequences(4, 1.0, torch.float64)
+    if norm == 1:
+        with pytest.raises(NotContractiveError, match=r"rescale=True.*horizon=T"):
+            to_unitary(module, 1.0)
+    unitary = to_unitary(module, 1.0, rescale=True)
+    assert -unitary.bias_ih_l0[5:].min() < 100
+    assert unitary.state_scale.ne(1).any()
+    z = unitary(x)[0][..., :5] / unitary.state_scale[0]
+    torch.testing.assert_close(z, module(x)[0])
+
+
+def test_no_advice_that_cannot_be_followed() -> None:
+    """The ways a refusal names are the ways that work."""
+    at_one = network(0)
+    with torch.no_grad():
+        at_one.weight_hh_l0.copy_(torch.linalg.qr(torch.randn(5, 5))[0])
+    with pytest.raises(NotContractiveError, match="horizon=T") as refused:
+        to_unitary(at_one, 1.0)
+    assert "rescale" not in str(refused.value)  # no scaling lowers an orthogonal matrix's norm
+    to_unitary(at_one, 1.0, horizon=10)
+    turning = network(1, n=2, norm=1.0)
+    with torch.no_grad():  # of spectral radius 0.75, and of norm above 1 however it is scaled
+        turning.weight_hh_l0.copy_(0.75 * torch.tensor([[1.0, 1.0], [-1.0, 0.0]]))
+    for module, known in (
+        (network(5, norm=30.0), "spectral radius is"),
+        (turning, "best diagonal scaling found leaves"),
+    ):
+        for options in ({}, {"rescale": True}, {"horizon": 10}):
+            with pytest.raises(NotContractiveError, match=known) as refused:
+                to_unitary(module, 1.0, **options)
+        said = str(refused.value)
+        assert "No unitary network of any size is known" in said
+        assert "balance" not in said
+        near = nearest_contraction(module, data=sequences(0, 1.0, torch.float32))
+        to_unitary(near.module, 1.0)
+        to_unitary(contractive(module), 1.0)
+
+
+def test_over_a_horizon_some_unitary_network_is_equal_whatever_the_norm() -> None:
+    """As the refusal says: a clock walks through T copies, whose nilpotent W scales to any norm."""
+    n, T, rng = 2, 4, np.random.default_rng(0)
+    rnn = RNN(3 * rng.standard_normal((n, n)), rng.standard_normal((n, 1)), rng.standard_normal(n),
+              np.eye(n), np.zeros(n))  # fmt: skip
+    reach = state_bound(rnn, 1.0, horizon=T).norm * 10 * spectral_norm(rnn) + 10
+    blocks, size = T + 1, (n + 1) * (T + 1)
+    W, F, b, C = np.zeros((size, size)), np.zeros((size, 1)), np.zeros(size), np.zeros((n, size))
+    for k in range(1, blocks):  # block k acts at step k − 1, when the clock of block k − 1 is 1
+        here, before = (
+            slice(k * (n + 1), k * (n + 1) + n),
+            slice((k - 1) * (n + 1), k * (n + 1) - 1),
+        )
+        clock, tick = k * (n + 1) + n, k * (n + 1) - 1
+        W[here, before], W[here, tick], W[clock, tick] = rnn.W, reach, 1.0
+        F[here], b[here], C[:, here] = rnn.F, rnn.b - reach, np.eye(n)
+    start = np.zeros(size)
+    start[n] = 1.0
+    unitary = unitary_equivalent(balance(RNN(W, F, b, C, start)), 1.0)
+    assert spectral_norm(rnn) > 1
+    assert is_unitary(unitary)
+    x = rng.uniform(-1, 1, (10, T, 1))
+    np.testing.assert_allclose(simulate(unitary, x), simulate(rnn, x), rtol=1e-9, atol=1e-9)
+
+
+def test_a_cell_is_converted_like_a_layer() -> None:
+    torch.manual_seed(3)
+    cell = contractive(torch.nn.RNNCell(3, 5, nonlinearity="relu", dtype=torch.float64))
+    unitary = to_unitary(cell, 2.0)
+    assert type(unitary) is torch.nn.RNNCell
+    assert is_unitary(unitary.weight_hh.detach().numpy())
+    h, g = None, None
+    for x in sequences(3, 2.0, torch.float64):
+        h, g = cell(x, h), unitary(x, g)
+        torch.testing.assert_close(g[:, :5], h)
+        assert (g[:, 5:] == 0).all()
 
 
 @pytest.mark.parametrize(
     ("module", "error", "message"),
     [
         (torch.nn.LSTM(3, 5), TypeError, "LSTM"),
+        (torch.nn.GRUCell(3, 5), TypeError, "GRUCell"),
+        (torch.nn.Sequential(torch.nn.RNN(3, 5)), TypeError, "such as its '0'"),
+        (None, TypeError, "NoneType"),
         (torch.nn.RNN(3, 5), ValueError, "tanh"),
         (torch.nn.RNN(3, 5, nonlinearity="relu", bidirectional=True), ValueError, "bidirectional"),
-        (torch.nn.RNN(3, 5, 2, nonlinearity="relu", dropout=0.5), ValueError, "dropout"),
-        (torch.nn.RNN(3, 5, nonlinearity="relu", dtype=torch.bfloat16), TypeError, "bfloat16"),
+        (torch.nn.RNN(3, 5, 2, nonlinearity="relu", dropout=0.5), ValueError, r"eval\(\)"),
+        (torch.nn.RNN(3, 5, nonlinearity="relu", dtype=torch.bfloat16), TypeError, r"float\(\)"),
+        (torch.nn.RNN(3, 5, nonlinearity="relu").half(), TypeError, r"float16.*float\(\)"),
     ],
 )
 def test_unfit_modules_are_refused(
@@ -146,92 +243,217 @@ def test_unfit_modules_are_refused(
         to_unitary(module, 1.0)
 
 
-def test_parametrized_modules_are_refused() -> None:
-    module = torch.nn.utils.parametrizations.orthogonal(network(0), "weight_hh_l0")
-    with pytest.raises(ValueError, match="parametrized"):
+def test_dropout_has_no_effect_in_eval_mode() -> None:
+    module = network(0, layers=2, dropout=0.5).eval()
+    unitary, x = to_unitary(module, 1.0), sequences(0, 1.0, torch.float32)
+    assert unitary.dropout == 0
+    torch.testing.assert_close(unitary(x)[0][..., :5], module(x)[0])
+
+
+# Modules that are not what they seem: weights that the next call, or another part, overwrites.
+
+
+def with_forward(module: torch.nn.RNN) -> torch.nn.RNN:
+    module.forward = lambda x: torch.nn.RNN.forward(module, 2 * x)
+    return module
+
+
+class Doubling(torch.nn.RNN):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return super().forward(2 * x)
+
+
+def as_attribute(module: torch.nn.RNN) -> torch.nn.RNN:
+    W = module.weight_hh_l0.detach()
+    del module.weight_hh_l0
+    module.weight_hh_l0 = W
+    return module
+
+
+def hooked(module: torch.nn.RNN, kind: str) -> torch.nn.RNN:
+    getattr(module, f"register_forward_{kind}")(lambda *_: None)
+    return module
+
+
+def old_weight_norm(module: torch.nn.RNN) -> torch.nn.RNN:
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
+        return torch.nn.utils.weight_norm(module, "weight_hh_l0")
+
+
+DISGUISED = {
+    "weight_norm": (old_weight_norm, "remove_weight_norm(module, 'weight_hh_l0')"),
+    "spectral_norm": (
+        lambda m: torch.nn.utils.spectral_norm(m, "weight_hh_l0"),
+        "remove_spectral_norm(module, 'weight_hh_l0')",
+    ),
+    "prune": (
+        lambda m: torch.nn.utils.prune.l1_unstructured(m, "weight_hh_l0", 0.5),
+        "prune.remove(module, 'weight_hh_l0')",
+    ),
+    "orthogonal": (
+        lambda m: torch.nn.utils.parametrizations.orthogonal(m, "weight_hh_l0"),
+        "remove_parametrizations(module, 'weight_hh_l0')",
+    ),
+    "parametrized input": (
+        lambda m: torch.nn.utils.parametrizations.weight_norm(m, "weight_ih_l0"),
+        "remove_parametrizations(module, 'weight_ih_l0')",
+    ),
+    "attribute": (as_attribute, "torch.nn.Parameter(module.weight_hh_l0.detach())"),
+    "pre-hook": (lambda m: hooked(m, "pre_hook"), "remove() of the handle"),
+    "hook": (lambda m: hooked(m, "hook"), "remove() of the handle"),
+}
+
+
+@pytest.mark.parametrize("name", DISGUISED)
+def test_a_module_whose_weights_do_not_give_its_outputs_is_refused(name: str) -> None:
+    disguise, way = DISGUISED[name]
+    module = disguise(network(0))
+    optimiser = torch.optim.SGD(module.parameters(), lr=1.0)
+    module(sequences(0, 1.0, torch.float32))[0].sum().backward()
+    optimiser.step()  # the attribute weight_hh_l0 is stale from here to the next call
+    with pytest.raises(ValueError, match=re.escape(way)):
         to_unitary(module, 1.0)
 
 
-# Files.
+def test_the_way_named_by_a_refusal_works() -> None:
+    module = old_weight_norm(network(0))
+    torch.nn.utils.remove_weight_norm(module, "weight_hh_l0")
+    to_unitary(module, 1.0)
+    module = torch.nn.utils.prune.l1_unstructured(network(0, norm=0.5), "weight_hh_l0", 0.5)
+    torch.nn.utils.prune.remove(module, "weight_hh_l0")
+    to_unitary(module, 1.0)
+    module = as_attribute(network(0))
+    module.weight_hh_l0 = torch.nn.Parameter(module.weight_hh_l0.detach())
+    to_unitary(module, 1.0)
 
 
-def saved(path: Path, module: torch.nn.Module, prefix: str = "", **metadata: str) -> Path:
-    tensors = {prefix + k: v.contiguous() for k, v in module.state_dict().items()}
-    save_file(tensors, path, metadata=metadata)
-    return path
+def test_another_forward_is_refused() -> None:
+    for module in (with_forward(network(0)), Doubling(3, 5, nonlinearity="relu")):
+        with pytest.raises(TypeError, match="forward of its own"):
+            to_unitary(module, 1.0)
 
 
-def test_convert_file(tmp_path: Path) -> None:
-    module = network(6, layers=2)
-    source = saved(tmp_path / "a.safetensors", module, nonlinearity="relu")
-    report = convert_file(source, tmp_path / "b.safetensors", 3.0)
-    unitary = torch.nn.RNN(3, 10, 2, nonlinearity="relu")
-    unitary.load_state_dict(load_file(tmp_path / "b.safetensors"))
-    x = sequences(6, 3.0, torch.float32)
-    torch.testing.assert_close(unitary(x)[0][..., :5], module(x)[0])
-    assert report.orthogonality <= report.orthogonality_limit
-    assert report.difference < 1e-5
-    assert (report.hidden_size, report.unitary_size) == (5, 10)
-    for word in ("norm", "size", "bound", "orthogonality", "difference"):
-        assert word in str(report)
-    with safe_open(tmp_path / "b.safetensors", "pt") as file:
-        assert file.metadata()["nonlinearity"] == "relu"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
+def test_bounds_may_be_tensors_and_arrays_of_no_axes() -> None:
+    module, x = network(0), sequences(0, 1.0, torch.float32)
+    wanted = to_unitary(module, 2.0, horizon=50, initial_bound=1.0)(x)[0]
+    for make in (torch.tensor, np.array):
+        got = to_unitary(module, make(2.0), horizon=make(50), initial_bound=make(1.0))(x)[0]
+        assert torch.equal(got, wanted)
+    for bad in (torch.ones(2), torch.tensor(True), "2", None):
+        with pytest.raises(TypeError, match="input_bound"):
+            to_unitary(module, bad)
 
 
-def test_convert_file_keeps_the_rest_of_the_model(tmp_path: Path) -> None:
-    model = torch.nn.ModuleDict({"rnn": network(7), "fc": torch.nn.Linear(5, 2)})
-    source = saved(tmp_path / "a.safetensors", model)
-    report = convert_file(source, tmp_path / "b.safetensors", 1.0, nonlinearity="relu")
-    assert set(report.copied) == {"fc.weight", "fc.bias"}
-    new = load_file(tmp_path / "b.safetensors")
-    assert (new["fc.weight"] == model["fc"].weight).all()
-    assert new["rnn.weight_hh_l0"].shape == (10, 10)
+def test_what_was_frozen_stays_frozen() -> None:
+    module = network(0, layers=2)
+    module.weight_hh_l0.requires_grad_(False)
+    module.bias_ih_l1.requires_grad_(False)
+    unitary = to_unitary(module, 1.0)
+    for name, parameter in module.named_parameters():
+        assert getattr(unitary, name).requires_grad is parameter.requires_grad
+    frozen = to_unitary(network(0, bias=False).requires_grad_(False), 1.0)
+    assert not any(p.requires_grad for p in frozen.parameters())
 
 
-def test_convert_file_refuses(tmp_path: Path) -> None:
-    good = saved(tmp_path / "good.safetensors", network(8))
-    out = tmp_path / "out.safetensors"
-    with pytest.raises(ValueError, match="--nonlinearity"):
-        convert_file(good, out, 1.0)
-    with pytest.raises(ValueError, match="tanh"):
-        convert_file(good, out, 1.0, nonlinearity="tanh")
-    with pytest.raises(ValueError, match="allowed: relu"):
-        convert_file(good, out, 1.0, nonlinearity="gelu")
-    said = saved(tmp_path / "said.safetensors", network(8), nonlinearity="tanh")
-    with pytest.raises(ValueError, match="says nonlinearity"):
-        convert_file(said, out, 1.0, nonlinearity="relu")
-    with pytest.raises(ValueError, match="pt"):
-        convert_file(tmp_path / "model.pt", out, 1.0, nonlinearity="relu")
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        convert_file(tmp_path / "none.safetensors", out, 1.0, nonlinearity="relu")
-    (tmp_path / "junk.safetensors").write_bytes(b"\x80\x04junk" * 9)
-    with pytest.raises(ValueError, match="not a safetensors file"):
-        convert_file(tmp_path / "junk.safetensors", out, 1.0, nonlinearity="relu")
-    lstm = saved(tmp_path / "lstm.safetensors", torch.nn.LSTM(3, 5))
-    with pytest.raises(ValueError, match="LSTM and GRU"):
-        convert_file(lstm, out, 1.0, nonlinearity="relu")
-    both = torch.nn.RNN(3, 5, nonlinearity="relu", bidirectional=True)
-    with pytest.raises(ValueError, match="bidirectional"):
-        convert_file(saved(tmp_path / "two.safetensors", both), out, 1.0, nonlinearity="relu")
-    pair = torch.nn.ModuleDict({"a": network(8), "b": network(9)})
-    with pytest.raises(ValueError, match="holds 2"):
-        convert_file(saved(tmp_path / "pair.safetensors", pair), out, 1.0, nonlinearity="relu")
-    tensors = {**network(8).state_dict()}
-    del tensors["bias_ih_l0"]
-    save_file(tensors, tmp_path / "part.safetensors")
-    with pytest.raises(ValueError, match="missing"):
-        convert_file(tmp_path / "part.safetensors", out, 1.0, nonlinearity="relu")
-    wild = saved(tmp_path / "wild.safetensors", network(8, norm=30.0))
-    with pytest.raises(NotContractiveError):
-        convert_file(wild, out, 1.0, nonlinearity="relu")
-    assert not out.exists()
-    out.write_text("mine")
-    with pytest.raises(FileExistsError, match="--force"):
-        convert_file(good, out, 1.0, nonlinearity="relu")
-    assert out.read_text() == "mine"
-    convert_file(good, out, 1.0, nonlinearity="relu", overwrite=True)
-    assert not [p for p in tmp_path.iterdir() if p.suffix != ".safetensors"]  # nothing half-written
+# A converted module says once that it is fed more than it was converted for.
+
+
+def test_inputs_beyond_the_bound_are_reported_once() -> None:
+    module, x = network(0), sequences(0, 1.0, torch.float32)
+    unitary = to_unitary(module, 1.0, horizon=40)
+    unitary(x)  # up to the bound nothing is said: warnings are errors here
+    with pytest.warns(UserWarning, match=r"norm 1\.998 is above the input bound 1 ") as said:
+        unitary(2 * x)
+    assert said[0].filename == __file__
+    unitary(2 * x)
+    longer = to_unitary(module, 1.0, horizon=39)
+    with pytest.warns(UserWarning, match="40 steps are more than the horizon 39"):
+        longer(input=x)
+    to_unitary(module, 1.0, check=False)(2 * x)
+    packed = torch.nn.utils.rnn.pack_sequence([2 * x[:, 0], 2 * x[:3, 1]])
+    with pytest.warns(UserWarning, match="norm 1"):
+        to_unitary(module, 1.0)(packed)
+
+
+def test_the_check_leaves_a_cell_after_its_first_steps() -> None:
+    cell = to_unitary(contractive(torch.nn.RNNCell(3, 5, nonlinearity="relu")), 1.0)
+    x = sequences(0, 1.0, torch.float32)
+    for k in range(100):
+        cell(x[k % 40])
+    cell(9 * x[0])
+    assert not cell._forward_pre_hooks
+    other = copy.deepcopy(to_unitary(contractive(torch.nn.RNNCell(3, 5, nonlinearity="relu")), 1.0))
+    with pytest.warns(UserWarning, match="above the input bound"):
+        other(9 * x[0])
+
+
+def test_a_converted_module_travels_as_torchs_own_do() -> None:
+    unitary, x = to_unitary(network(0), 1.0), sequences(0, 1.0, torch.float32)
+    for other in (copy.deepcopy(unitary), pickle.loads(pickle.dumps(unitary))):  # noqa: S301
+        assert torch.equal(other(x)[0], unitary(x)[0])
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of torch.nn.RNN's own
+        exported = torch.export.export(unitary, (x,)).module()
+    torch.testing.assert_close(exported(x)[0], unitary(x)[0])
+    assert torch.equal(to_unitary(unitary, 1.0, horizon=40).weight_hh_l0, unitary.weight_hh_l0)
+
+
+# Networks trained the usual ways.
+
+
+def trained(module: torch.nn.RNN, steps: int = 60, before: object = None) -> torch.nn.RNN:
+    """The adding problem, for a moment: enough to move every weight."""
+    torch.manual_seed(0)
+    readout = torch.nn.Linear(module.hidden_size, 1)
+    optimiser = torch.optim.Adam([*module.parameters(), *readout.parameters()], lr=3e-3)
+    for _ in range(steps):
+        x = torch.stack([torch.rand(12, 16), torch.zeros(12, 16)], dim=-1)
+        x[torch.randint(0, 6, (16,)), torch.arange(16), 1] = 1
+        x[torch.randint(6, 12, (16,)), torch.arange(16), 1] = 1
+        optimiser.zero_grad()
+        error = readout(module(x)[0][-1]) - x.prod(-1).sum(0)[:, None]
+        error.square().mean().backward()
+        optimiser.step()
+    return module
+
+
+def usual(kind: str) -> torch.nn.RNN:
+    torch.manual_seed(1)
+    module = torch.nn.RNN(2, 12, 1 + (kind == "two layers"), nonlinearity="relu")
+    with torch.no_grad():
+        if kind == "identity":
+            module.weight_hh_l0.copy_(torch.eye(12))
+        if kind == "orthogonal start":
+            torch.nn.init.orthogonal_(module.weight_hh_l0)
+        if kind == "small":
+            module.weight_hh_l0.mul_(0.3)
+    if kind in ("contractive", "two layers"):
+        contractive(module)
+    if kind == "orthogonal":
+        torch.nn.utils.parametrizations.orthogonal(module, "weight_hh_l0")
+    return trained(module)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["default", "identity", "orthogonal start", "small", "contractive", "two layers", "orthogonal"],
+)
+def test_trained_networks_are_converted_or_told_a_way_that_works(kind: str) -> None:
+    module = usual(kind)
+    x = torch.rand(12, 20, 2)
+    if kind == "orthogonal":
+        torch.nn.utils.parametrize.remove_parametrizations(module, "weight_hh_l0")
+    try:
+        unitary = to_unitary(module, 1.5)
+    except NotContractiveError as refusal:
+        if "horizon=T" in str(refusal):
+            unitary = to_unitary(module, 1.5, horizon=12)
+        else:
+            assert kind in ("default", "identity", "orthogonal start")
+            module = nearest_contraction(module, data=x).module
+            unitary = to_unitary(trained(contractive(module), 5), 1.5)
+    z = unitary(x)[0]
+    torch.testing.assert_close(z[..., :12], module(x)[0], rtol=1e-4, atol=1e-4)
+    assert (z[..., 12:] == 0).all()
 
 
 def test_torchs_seed_is_left_alone() -> None:
@@ -239,33 +461,3 @@ def test_torchs_seed_is_left_alone() -> None:
     before = torch.get_rng_state()
     to_unitary(module, 1.0)
     assert torch.equal(before, torch.get_rng_state())
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"bias_hh_l0": None}, "bias_hh_l0 is missing"),
-        ({"bias_ih_l0": None}, "bias_ih_l0 is missing"),
-        ({"weight_ih_l1": torch.zeros(5, 5)}, "weight_ih_l1 has no place"),
-        ({"weight_hr_l0": torch.zeros(2, 5)}, "weight_hr_l0 has no place"),
-        ({"weight_hh_l0": torch.zeros(5, 5, dtype=torch.int64)}, "is I64; allowed: F32, F64"),
-    ],
-)
-def test_file_with_parts_missing_or_over_is_refused(
-    tmp_path: Path, change: dict[str, torch.Tensor | None], message: str
-) -> None:
-    """One bias of two was once dropped, and the file converted to another network."""
-    tensors = {k: v for k, v in {**network(0).state_dict(), **change}.items() if v is not None}
-    save_file(tensors, tmp_path / "in.safetensors", metadata={"nonlinearity": "relu"})
-    with pytest.raises(ValueError, match=message):
-        convert_file(tmp_path / "in.safetensors", tmp_path / "out.safetensors", 1.0)
-    assert not (tmp_path / "out.safetensors").exists()
-
-
-def test_destination_must_be_a_file_in_an_existing_folder(tmp_path: Path) -> None:
-    source = tmp_path / "in.safetensors"
-    save_file(network(0).state_dict(), source, metadata={"nonlinearity": "relu"})
-    (tmp_path / "folder.safetensors").mkdir()
-    for name in ("none/out.safetensors", "folder.safetensors"):
-        with pytest.raises(ValueError, match="a file in an existing folder"):
-            convert_file(source, tmp_path / name, 1.0, overwrite=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Kind = TypeVar("Kind", torch.nn.RNN, torch.nn.RNNCell)
 
 _NEAR_ONE = 0.99  # from this norm on a bias of 1/(1 − ‖W‖) is worth a scaling, where one is allowed
-_CELL_CALLS = 1000  # steps of a cell that are checked; to check each would cost more than 2% of it
+_CELL_CALLS = 100  # steps of a cell that are checked: a hook costs more than 2% of so short a call
 
 
 def to_unitary(
@@ -58,7 +58,7 @@ def to_unitary(
         enough. Its first n units are then D h: divide by ``result.state_scale[layer]`` (1
         elsewhere). torch's output is the state itself, so this is never done unasked.
     check : let the result warn, once, of inputs beyond the bound or the horizon (an RNNCell in its
-        first 1000 steps). False for `torch.jit.script`, which takes no such hook.
+        first 100 steps). False leaves the forward hook that does it out.
 
     Returns
     -------
@@ -165,7 +165,7 @@ def unitary_layers(
         try:
             # The layer below delivers D h: its D⁻¹ is folded into the input matrix.
             layer = replace(layer, F=layer.F / d)
-            d = _scaling(layer, horizon) if rescale else np.ones(layer.n, dtype=layer.dtype)
+            d = _scaling(layer) if rescale else np.ones(layer.n, dtype=layer.dtype)
             layer = rescaled(layer, d)
             _require_norm(layer, horizon, rescale)
             start = initial * float(d.max())
@@ -193,10 +193,10 @@ def padded_layers(layers: list[RNN]) -> list[RNN]:
     return made
 
 
-def _scaling(layer: RNN, horizon: int | None) -> Array:
+def _scaling(layer: RNN) -> Array:
     """Find d that brings a norm at, near or above 1 down; 1 where nothing is gained."""
     norm, ones = spectral_norm(layer), np.ones(layer.n, dtype=layer.dtype)
-    if norm < _NEAR_ONE:
+    if norm < _NEAR_ONE or np.abs(np.linalg.eigvals(layer.W)).max() >= 1:
         return ones
     d = contracting_scaling(layer.W).astype(layer.dtype)
     after = spectral_norm(rescaled(layer, d))
@@ -269,13 +269,11 @@ class BoundCheck:
         self.input_bound, self.horizon, self.calls = input_bound, horizon, calls
 
     def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Look at the input of one call; with no calls left, or while torch traces, do nothing."""
+        """Look at the input of one call, unless torch traces it; go when all is said."""
         import torch
 
-        if self.calls == 0 or torch.compiler.is_compiling() or torch._C._is_tracing():
+        if torch.compiler.is_compiling() or torch._C._is_tracing():
             return
-        if self.calls is not None:
-            self.calls -= 1
         given = args[0] if args else kwargs["input"]
         x = given.data  # of a tensor, and of a packed sequence
         steps = len(getattr(given, "batch_sizes", ()))
@@ -288,11 +286,14 @@ class BoundCheck:
             said = f"an input of norm {norm:.4g} is above the input bound {self.input_bound:.4g}"
         elif self.horizon is not None and steps > self.horizon:
             said = f"{steps} steps are more than the horizon {self.horizon}"
+        self.calls = None if self.calls is None else self.calls - 1
+        if said or self.calls == 0:
+            key = next(k for k, hook in module._forward_pre_hooks.items() if hook is self)
+            del module._forward_pre_hooks[key], module._forward_pre_hooks_with_kwargs[key]
         if said:
-            self.calls = 0
             warnings.warn(
                 f"{said} that this network was converted for: beyond it outputs may differ from "
                 "the original's. Convert again with a larger one (check=False: without this "
                 "warning).",
-                stacklevel=4,
+                stacklevel=5,
             )
