@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from companion import NotContractiveError, contractive, convert_file, is_unitary
-from companion.theory.convert import shown
+from companion.theory.files import shown
 
 
 def network(
@@ -185,7 +185,7 @@ def test_readouts_that_cannot_be_padded_are_refused(tmp_path: Path) -> None:
     for key, message in {
         "fc.wait": "the file holds",
         "fc.bias": r"must be \(p, 5\)",
-        "rnn.bias_hh_l0": "must be",
+        "rnn.bias_hh_l0": "itself",
         "rnn.weight_hh_l0": "itself",
     }.items():
         with pytest.raises(ValueError, match=message):
@@ -251,11 +251,23 @@ def test_raw_weights_are_named_and_refused(tmp_path: Path, disguise) -> None:
 
 def test_overflow_is_not_reported_as_a_difference(tmp_path: Path) -> None:
     module = network(0)
-    with torch.no_grad():
-        module.bias_ih_l0.fill_(3e38)
-    source = saved(tmp_path / "a.safetensors", module, nonlinearity="relu")
-    with pytest.raises(ValueError, match=r"overflow|range|exceeds"):
-        convert_file(source, tmp_path / "b.safetensors", 1.0)
+    for second, message in ((0.0, "range of float32"), (3e38, "finite")):
+        with torch.no_grad():
+            module.bias_ih_l0.fill_(3e38)
+            module.bias_hh_l0.fill_(second)
+        source = saved(tmp_path / "a.safetensors", module, nonlinearity="relu")
+        with pytest.raises(ValueError, match=message):
+            convert_file(source, tmp_path / "b.safetensors", 1.0)
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_a_difference_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    """The bias M fits into float32, and the network's own states, 70 times as large, do not."""
+    tensors = {"weight_ih": torch.ones(1, 1), "weight_hh": torch.full((1, 1), 0.99)}
+    tensors |= {"bias_ih": torch.full((1,), 2e37), "bias_hh": torch.zeros(1)}
+    save_file(tensors, tmp_path / "a.safetensors", metadata={"nonlinearity": "relu"})
+    with pytest.raises(ValueError, match="outputs overflow"):
+        convert_file(tmp_path / "a.safetensors", tmp_path / "b.safetensors", 1.0)
     assert not (tmp_path / "b.safetensors").exists()
 
 

@@ -51,6 +51,11 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def shown(name: str) -> str:
+    """Escape what a terminal would act on in a name from a file."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 def write_whole(path: str | os.PathLike[str], data: str | bytes) -> None:
     """Write a whole file, text in UTF-8, or nothing."""
     with whole(path) as temporary:
@@ -120,7 +125,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str
             raise ValueError(f"its tensors end at byte {size + end} of {len(content)}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         said = f"no {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} is not a safetensors file: {said}.") from error
+        raise ValueError(f"{path} is not a safetensors file: {shown(str(said))}.") from error
     return metadata, tensors
 
 

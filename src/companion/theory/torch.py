@@ -150,7 +150,8 @@ def layers_of(module: Recurrent) -> list[RNN]:
     for names in parameter_names(module):
         W, F, *b = (np.asarray(getattr(module, name).numpy(force=True)) for name in names)
         zeros = np.zeros(len(W), dtype=W.dtype)
-        layers.append(RNN(W, F, sum(b, zeros), np.eye(len(W), dtype=W.dtype), zeros))
+        with np.errstate(over="ignore"):  # RNN refuses what is then infinite
+            layers.append(RNN(W, F, sum(b, zeros), np.eye(len(W), dtype=W.dtype), zeros))
     return layers
 
 
