@@ -149,6 +149,47 @@ def test_convert_writes_and_reports(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "--force" in capsys.readouterr().err
 
 
+def test_convert_has_what_the_function_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two networks in a file, one of norm 3 but for a scaling; the whole model loads again."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    model = torch.nn.ModuleDict(
+        {
+            "a": torch.nn.RNN(2, 2, nonlinearity="relu"),
+            "b": torch.nn.RNNCell(2, 4),
+            "fc": torch.nn.Linear(2, 1),
+        }
+    )
+    with torch.no_grad():
+        model["a"].weight_hh_l0.copy_(torch.tensor([[0.5, 3.0], [0.0, 0.5]]))
+    source, target = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    save_file(model.state_dict(), source)
+    command = ["convert", str(source), str(target), "--input-bound", "3", "--nonlinearity", "relu"]
+    assert cli.main(command) == 2
+    assert "--prefix" in capsys.readouterr().err
+    command += ["--prefix", "a."]
+    assert cli.main(command) == 2
+    assert "--rescale" in capsys.readouterr().err
+    command += ["--rescale", "--initial-bound", "1", "--horizon", "20"]
+    assert cli.main([*command, "--pad-readout", "fc.weight"]) == 0
+    said = capsys.readouterr().out
+    assert "state scale" in said
+    assert "padded         fc.weight" in said
+    again = torch.nn.ModuleDict(
+        {
+            "a": torch.nn.RNN(2, 4, nonlinearity="relu"),
+            "b": torch.nn.RNNCell(2, 4),
+            "fc": torch.nn.Linear(4, 1),
+        }
+    )
+    again.load_state_dict(load_file(target))
+    x = torch.rand(20, 3, 2)
+    torch.testing.assert_close(again["fc"](again["a"](x)[0]), model["fc"](model["a"](x)[0]))
+
+
 @pytest.mark.parametrize("args", [[], ["unknown"], ["run"], ["convert", "a", "b"], ["pages", "-x"]])
 def test_usage_errors_exit_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(args) == 2

@@ -259,13 +259,29 @@ def convert(
         str | None, typer.Option(help="relu or tanh, where IN lacks it")
     ] = None,
     horizon: Annotated[int | None, typer.Option(metavar="T", help="equality for T steps")] = None,
+    initial_bound: Annotated[
+        float | None, typer.Option(metavar="R", parser=number, help="on each initial state's norm")
+    ] = None,
+    rescale: Annotated[
+        bool, typer.Option("--rescale", help="scale states where that brings a norm below 1")
+    ] = False,
+    prefix: Annotated[
+        str | None, typer.Option(help="which network of several, such as 'encoder.'")
+    ] = None,
+    pad_readout: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY", help="a tensor that reads the state, to be widened; repeatable"
+        ),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Turn a saved contractive torch RNN into a unitary one."""
     from companion import convert_file
 
-    given: dict[str, Any] = {"nonlinearity": nonlinearity, "horizon": horizon, "overwrite": force}
-    say(convert_file(source, target, input_bound, **given))
+    say(convert_file(source, target, input_bound, nonlinearity=nonlinearity, horizon=horizon,
+                     initial_bound=initial_bound or 0.0, rescale=rescale, prefix=prefix,
+                     pad_readout=pad_readout or (), overwrite=force))  # fmt: skip
 
 
 @app.command()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
