@@ -235,11 +235,12 @@ def claims(
     write: Annotated[bool, typer.Option("--write", help="remake book/results/claims.json")] = False,
 ) -> None:
     """List the ledger: every claim and its verdict."""
-    from companion.ledger import judge
+    from companion.ledger import judge, readings
 
     root = checkout()
     if write:
-        say(f"written: {judge.LEDGER}" if judge.write(root) else "the ledger is up to date")
+        written = readings.publish(root)
+        say(f"written: {', '.join(written)}" if written else "the ledger is up to date")
         return
     rows = judge.ledger(root)
     for row in rows:

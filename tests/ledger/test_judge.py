@@ -308,7 +308,7 @@ def test_leaving_out_lost_students_is_shown_beside_scoring_them_0() -> None:
                 raise NotTested("none")
             return pd.Series([0.9, 0.8, 0.9] if model == "urnn" else [0.9, 0.9, float("nan")])
 
-    table = survivors(Two(ROOT), {})
+    table = survivors(Two(ROOT), {"snr_db": 20.0})
     assert table["n"].tolist() == list(range(2, 8))
     first = table.iloc[0]
     assert (first["systems"], first["lost_rnn"], first["lost_urnn"]) == (3, 1, 0)

@@ -24,6 +24,7 @@ from companion.experiments.statistics import interval
 from companion.experiments.synthetic import PRESETS, describe, experiment
 from companion.ledger.evidence import Evidence, Published
 from companion.ledger.judge import LEDGER, as_json, ledger
+from companion.ledger.readings import FILES, texts
 from companion.running.page import load_page, stale
 from companion.running.run import perform
 from companion.training import is_lost
@@ -92,6 +93,12 @@ def test_a_claim_is_judged_again(name: str, judged: dict[str, Any], row: Row) ->
         np.testing.assert_allclose(
             np.array(now[key], dtype=float), np.array(values, dtype=float), rtol=1e-9
         )
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_written_from_the_results_is_written_again(name: str, row: Row) -> None:
+    row(f"{name}, written again")
+    assert (ROOT / name).read_text("utf-8") == texts(ROOT)[name], "companion claims --write"
 
 
 @pytest.mark.parametrize("run", EVIDENCE.published("systems"), ids=lambda run: run.name)

@@ -31,7 +31,6 @@ from companion.ledger.evidence import (
     Reading,
 )
 from companion.ledger.measures import CHECKS, MEASURES, Answer, Numbers
-from companion.theory.files import write_whole
 
 LEDGER = "book/results/claims.json"
 VERDICTS = (
@@ -97,7 +96,7 @@ def _other(then: Any, now: Any) -> dict[str, Any]:
         return {"": then} if then != now else {}
     return {
         f"{key}.{rest}".strip("."): value
-        for key in then.keys() | now.keys()
+        for key in sorted(then.keys() | now.keys())
         for rest, value in _other(then.get(key), now.get(key)).items()
     }
 
@@ -145,15 +144,6 @@ def as_json(rows: list[Row]) -> str:
         text, parse_float=lambda s: float(f"{float(s):.12g}"), parse_constant=known.get
     )
     return json.dumps(rounded, ensure_ascii=False, indent=1) + "\n"
-
-
-def write(root: Path) -> bool:
-    """Write the ledger where it is another than the file's; whether it was."""
-    text, path = as_json(ledger(root)), root / LEDGER
-    if path.is_file() and path.read_text("utf-8") == text:
-        return False
-    write_whole(path, text)
-    return True
 
 
 # --- judges
@@ -306,7 +296,8 @@ def read(e: Evidence, claim: Claim) -> Finding:
     for choice, value in others:
         reading = {**primary, choice: value}
         answers[value] = answer_of(e, given, reading)
-        if {found, answers[value]} == {"yes", "no"} and answer_of(e, shared, reading) != "open":
+        opposite = {found, answers[value]} == {"yes", "no"}
+        if opposite and answer_of(e, shared, reading) == answers[value]:
             against.append(f"{choice}: {primary[choice]} {found}, {value} {answers[value]}")
     verdict = {"yes": "reproduced", "no": "contradicted"}.get(found, "undecided")
     why = ""
