@@ -98,14 +98,14 @@ runtime: env
 	@test -f $(RUNTIME) || { $(say) "runtime: what pages run on in a browser (50 MB), once"; $(BIN)/python book/_ext/live.py; }
 
 book: digits runtime ## the site; executes the pages whose sources changed
+	@$(MAKE) --no-print-directory book/results/claims.json
 	@$(say) "pages: execute what is stale"
 	@$(BIN)/python -m companion pages
-	@$(MAKE) --no-print-directory book/results/claims.json
 	@$(site)
 	@printf '%s\n' "$$(pwd -P)/$(SITE)"
 
-book/results/claims.json: $(wildcard book/results/*/* proofs/*.v src/companion/*.py) book/results/proofs.json \
-  book/results/poster-figures.csv $(ENV)
+book/results/claims.json: $(wildcard book/results/*/* proofs/*.v src/companion/ledger/*.py) book/claims.yaml \
+  book/results/proofs.json book/results/poster-figures.csv $(ENV)
 	@$(say) "ledger: judge what is published"
 	@$(BIN)/python -m companion claims --write
 	@touch $@
@@ -158,6 +158,10 @@ test-browser: runtime ## the site and the PDF in headless Chromium (needs one: C
 	@$(BIN)/python book/_ext/assets.py axe-core
 	@$(say) "pytest: every page in a browser; screenshots in $(BUILD)/screenshots"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m browser tests/browser $(PYTEST_FLAGS)
+
+FULL ?=
+verify: digits ## make again what the ledger rests on, and compare; FULL=1 trains the published runs again
+	@COMPANION_FULL=$(FULL) $(BIN)/python -m pytest -q -p no:cacheprovider tests/published $(PYTEST_FLAGS)
 
 include proofs/proofs.mk
 
