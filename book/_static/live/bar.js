@@ -9,7 +9,7 @@ window.companionRun = (() => {
   const { page, parameters, files, packages } = JSON.parse(bar.dataset.live);
   const find = (name) => bar.querySelector(`[data-live-${name}]`);
   const field = (name) => bar.elements[`live-${name}`];
-  const status = find("status"), alert = find("alert"), stop = find("stop");
+  const status = find("status"), alert = find("alert"), stop = find("stop"), result = find("result");
   const root = document.documentElement;
   const state = (now) => (root.dataset.liveState = now);
   const make = (tag, given) => Object.assign(document.createElement(tag), given);
@@ -168,85 +168,141 @@ window.companionRun = (() => {
   const command = () =>
     `companion run ${page}` + parameters.filter((p) => given(p) !== p.default).map((p) => ` -p ${p.name}=${given(p)}`).join("");
 
-  let current = 0; // the run that counts; an older one gives up when it notices
-  async function run() {
+  /* --- what the reader starts: one job at a time ---------------------------------------------------------------- */
+
+  let current = 0; // the job that counts; an older one gives up when it notices
+  async function job(work) {
     const mine = ++current;
+    const still = () => mine === current;
     alert.textContent = "";
-    for (const p of parameters) field(p.name).removeAttribute("aria-invalid");
-    for (const p of parameters) {
-      const wrong = refusal(p, given(p));
-      if (!wrong) continue;
-      alert.textContent = wrong;
-      field(p.name).setAttribute("aria-invalid", "true");
-      field(p.name).focus();
-      return;
-    }
-    const values = Object.fromEntries(parameters.map((p) => [p.name, [p.type, given(p)]]));
+    result.hidden = true;
     stop.disabled = false;
     try {
       const call = await start();
+      if (still()) state("running");
+      if (still()) await work(call, still);
+      if (still()) state("done");
+    } catch (error) {
+      if (!still()) return;
+      alert.textContent = error.message;
+      state("failed");
+    } finally {
+      if (still()) stop.disabled = true;
+    }
+  }
+  function report(text, name, data) {
+    result.hidden = false;
+    result.querySelector("pre").textContent = text;
+    const link = result.querySelector("a");
+    link.hidden = !data;
+    if (data) Object.assign(link, { href: URL.createObjectURL(new Blob([data])), download: name, textContent: `Download ${name}` });
+  }
+
+  function run() {
+    for (const p of parameters) field(p.name).removeAttribute("aria-invalid");
+    const wrong = parameters.find((p) => refusal(p, given(p)));
+    if (wrong) {
+      alert.textContent = refusal(wrong, given(wrong));
+      field(wrong.name).setAttribute("aria-invalid", "true");
+      return field(wrong.name).focus();
+    }
+    const values = Object.fromEntries(parameters.map((p) => [p.name, [p.type, given(p)]]));
+    const chosen = parameters.map((p) => `${p.name} = ${given(p)}`).join(", ");
+    return job(async (call, still) => {
       for (const p of parameters) {
         const [file] = field(p.name).files ?? [];
-        if (file) await call("write", { name: given(p), data: await file.arrayBuffer() });
+        if (file) await call("write", { name: given(p), data: await small(file) });
       }
-      state("running");
       restore();
-      const shown = parameters.map((p) => `${p.name} = ${given(p)}`).join(", ");
       let live = 0;
       for (const [index, cell] of cells.entries()) {
-        if (mine !== current) return;
         status.textContent = `Running cell ${index + 1} of ${cells.length}.`;
         cell.classList.add("live-now");
         const own = cell.matches(".tag_parameters") ? values : {};
-        const result = await call("run", { number: index + 1, source: source(cell), values: own }).finally(() => cell.classList.remove("live-now"));
-        if (mine !== current) return;
-        if (result.state === "elsewhere") {
-          note(cell, "elsewhere", `Published output: this cell cannot run here, ${result.message}. Run it with: ${command()}`);
+        const done = call("run", { number: index + 1, source: source(cell), values: own });
+        const { state, message, outputs } = await done.finally(() => cell.classList.remove("live-now"));
+        if (!still()) return;
+        if (state === "elsewhere") {
+          note(cell, state, `Published output: this cell cannot run here, ${message}. To run it: ${command()}`);
           continue;
         }
-        show(cell, result.outputs);
+        show(cell, outputs);
         live += 1;
         banner.hidden = false;
-        banner.textContent = `Live: the outputs of ${live} of ${cells.length} cells, marked by a line, with ${shown}. Published: the text and all else.`;
-        if (result.state === "failed") {
-          note(cell, "failed", result.message);
-          throw new Error(`Cell ${index + 1} of ${cells.length} failed; the cells after it are as published.`);
+        banner.textContent =
+          `Live: the outputs of ${live} of ${cells.length} cells, those with a line beside them, for ${chosen}. ` +
+          "As published: the text and all else.";
+        if (state === "failed") {
+          note(cell, state, message);
+          status.textContent = `${live - 1} of ${cells.length} cells ran here.`;
+          throw new Error(`Cell ${index + 1} of ${cells.length} failed; those after it are as published.`);
         }
       }
       status.textContent = `Done: ${live} of ${cells.length} cells ran here.`;
-      state("done");
-    } catch (error) {
-      if (mine !== current) return;
-      status.textContent = error.message;
-      state("failed");
-    } finally {
-      if (mine === current) stop.disabled = true;
-    }
+      const proof = await call("certificate");
+      if (proof && still()) report("The certificate of this page's witness, which proves it by itself:", "certificate.json", proof);
+    });
   }
 
-  const halt = () => {
-    current += 1;
-    end();
-    stop.disabled = true;
-    state("idle");
-    status.textContent = "Stopped.";
-  };
+  /* --- files of the reader's: they stay here -------------------------------------------------------------------- */
 
+  const LARGEST = 64e6;
+  async function small(file) {
+    if (file.size > LARGEST) throw new Error(`${file.name} has ${MB(file.size)} MB; allowed: at most ${MB(LARGEST)} MB.`);
+    return file.arrayBuffer();
+  }
+  const ask = (input, call, name, ...given) =>
+    job(async (python, still) => {
+      const [file] = input.files;
+      status.textContent = `Reading ${file.name}.`;
+      await python("write", { name, data: await small(file) });
+      const { said, refused } = await python("answer", { call, given: [name, ...given] });
+      if (!still()) return;
+      status.textContent = "";
+      if (refused) throw new Error(`${file.name} is refused: ${refused}`);
+      if (call === "recheck") report(said);
+      else report(said, "unitary.safetensors", await python("read", { name: "unitary.safetensors" }));
+    });
+  const convert = find("convert"), recheck = find("recheck");
+  const again = () => convert.files.length && ask(convert, "convert", "network.safetensors", field("bound").value, field("nonlinearity").value);
+  if (convert) for (const input of [convert, field("bound"), field("nonlinearity")]) input.addEventListener("change", again);
+  recheck?.addEventListener("change", () => recheck.files.length && ask(recheck, "recheck", "dropped.json"));
+  const student = parameters.map((p) => field(p.name)).find((input) => input.type === "file");
+  student?.addEventListener("change", () => student.files.length && run());
+
+  bar.addEventListener("dragover", (event) => (event.preventDefault(), bar.classList.add("live-over")));
+  bar.addEventListener("dragleave", () => bar.classList.remove("live-over"));
+  bar.addEventListener("drop", (event) => {
+    event.preventDefault();
+    bar.classList.remove("live-over");
+    const [file] = event.dataTransfer.files;
+    const input = file && [...bar.querySelectorAll("input[type=file]")].find((i) => file.name.endsWith(i.accept));
+    if (!input) return (alert.textContent = `${file?.name ?? "This"} is not what this bar takes.`);
+    input.files = event.dataTransfer.files;
+    input.dispatchEvent(new Event("change"));
+  });
+
+  /* --- its buttons ---------------------------------------------------------------------------------------------- */
+
+  const halt = (words) => {
+    current += 1;
+    if (!stop.disabled) end();
+    stop.disabled = true;
+    alert.textContent = "";
+    status.textContent = words;
+    state("idle");
+  };
   bar.addEventListener("submit", (event) => {
     event.preventDefault();
-    run();
+    if (!find("run").disabled) run();
   });
-  stop.addEventListener("click", halt);
+  stop.addEventListener("click", () => halt("Stopped. What has run stays."));
   find("reset").addEventListener("click", () => {
-    if (!stop.disabled) halt();
-    current += 1;
+    halt("As published.");
     bar.reset();
     restore();
-    alert.textContent = "";
-    banner.hidden = true;
+    result.hidden = banner.hidden = true;
     for (const p of parameters) field(p.name).removeAttribute("aria-invalid");
-    status.textContent = "As published.";
-    state("idle");
   });
   return { put, refusal, parameters, cells: cells.map(source), start };
 })();

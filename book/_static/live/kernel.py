@@ -19,7 +19,6 @@ if matplotlib := importlib.util.find_spec("matplotlib"):
     fonts = Path(str(matplotlib.origin)).with_name("fontlist.json")
     fonts.write_text(fonts.read_text().replace('"_version": 390', '"_version": 330'))
 
-ELSEWHERE = ("torch", "numba", "llvmlite", "flint", "triton")  # compiled, for no browser
 READ = {"int": int, "float": float, "str": str, "bool": lambda text: text.lower() == "true"}
 outputs: list[dict[str, str]] = []  # of the cell that runs
 names: dict[str, Any] = {}  # the page's
@@ -70,9 +69,9 @@ def run(number: int, source: str, values: str) -> str:
                 outputs.append(dict(zip(("kind", "data"), shown, strict=True)))
         except BaseException as error:  # noqa: BLE001 - whatever a cell raises is shown below it
             state, message = "failed", told(error, f"cell {number}")
-            absent = (getattr(error, "name", None) or "").partition(".")[0]
-            if isinstance(error, ImportError) and absent in ELSEWHERE:
-                state, message = "elsewhere", f"it needs {absent}, which no browser runs"
+            missing = getattr(error, "name", None) if isinstance(error, ImportError) else None
+            if missing and not missing.startswith("companion"):
+                state, message = "elsewhere", f"it needs {missing}, which is not in the browser"
             elif isinstance(error, NameError) and skipped:
                 state, message = "elsewhere", f"it needs what cell {skipped[0]} would have made"
     for name, (kind, text) in json.loads(values).items():
@@ -87,3 +86,40 @@ def told(error: BaseException, cell: str) -> str:
     lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == cell]
     where = f" (line {lines[-1]} of this cell)" if lines else ""
     return "".join(traceback.format_exception_only(error)).strip() + where
+
+
+def answer(call: str, *given: str) -> str:
+    """What one of the functions below says, or why it refuses, in JSON."""
+    try:
+        return json.dumps({"said": {"convert": convert, "recheck": recheck}[call](*given)})
+    except (ValueError, TypeError, OSError) as error:
+        return json.dumps({"refused": str(error)})
+
+
+def convert(name: str, bound: str, nonlinearity: str) -> str:
+    """Turn a dropped network into ``unitary.safetensors``; the report of `companion convert`."""
+    from companion import convert_file
+
+    try:
+        X = float(bound)
+    except ValueError:
+        raise ValueError(f"input bound is {bound!r}; allowed: a number of at least 0.") from None
+    target = "unitary.safetensors"
+    report = convert_file(name, target, X, nonlinearity=nonlinearity or None, overwrite=True)
+    return str(report).rpartition("\n")[0]  # without the line that says where it was written
+
+
+def recheck(name: str) -> str:
+    """Check a dropped certificate again, from nothing but its numbers."""
+    import companion
+
+    return f"Proved again: {companion.recheck(name)}"
+
+
+def certificate() -> str:
+    """The certificate that the page has made, as it would be saved; nothing where there is none."""
+    found = names.get("certificate")
+    if not hasattr(found, "save"):
+        return ""
+    found.save("certificate.json")
+    return Path("certificate.json").read_text(encoding="utf-8")

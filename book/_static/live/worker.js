@@ -28,7 +28,10 @@ companionRun.worker = () => {
     },
     run: ({ number, source, values }) => JSON.parse(kernel.run(number, source, JSON.stringify(values))),
     write: ({ name, data }) => python.FS.writeFile(name, new Uint8Array(data)),
-    modules: () => python.runPython("import sys, json; json.dumps(sorted({m.partition('.')[0] for m in sys.modules}))"),
+    read: ({ name }) => python.FS.readFile(name),
+    answer: ({ call, given }) => JSON.parse(kernel.answer(call, ...given)),
+    certificate: () => kernel.certificate(),
+    modules: () => python.runPython("import sys; ' '.join(sys.modules)").split(" "),
   };
   onmessage = async ({ data: { id, call, given } }) => {
     try {
