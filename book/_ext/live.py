@@ -19,7 +19,6 @@ import sys
 import tempfile
 import urllib.request
 import zipfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +140,6 @@ class Bars(SphinxPostTransform):
         for cell in list(self.document.findall(nodes.container)) if page in PAGES else ():
             if "tag_parameters" not in cell["classes"]:
                 continue
-            parameters = parse_parameters(cell.children[0].astext())
             files = []
             if here():
                 known = json.loads((ASSETS / LOCK).read_bytes())["packages"]
@@ -151,8 +149,16 @@ class Bars(SphinxPostTransform):
             data = {
                 "page": page,
                 "parameters": [
-                    asdict(p) | {"default": str(p.default), "allowed": p.allowed, "file": p.is_file}
-                    for p in parameters
+                    {
+                        "name": p.name,
+                        "type": p.type,
+                        "default": str(p.default).lower() if p.type == "bool" else str(p.default),
+                        "doc": p.doc,
+                        "allowed": p.allowed,
+                        "list": p.is_list,
+                        "file": p.is_file,
+                    }
+                    for p in parse_parameters(cell.children[0].astext())
                 ],
                 "files": [(path.name, path.stat().st_size) for path in files],
                 "packages": PAGES[page],

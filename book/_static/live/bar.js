@@ -19,29 +19,30 @@ window.companionRun = (() => {
 
   /* --- what a parameter may be: as `companion run` reads it --------------------------------------------------- */
 
-  const number = String.raw`[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?`;
-  const bound = (text) => Number(text.trim().replace("inf", "Infinity"));
-  const inside = (value, interval) => {
-    const [low, high] = interval.slice(1, -1).split(",").map(bound);
-    return (interval[0] === "[" ? value >= low : value > low) && (interval.at(-1) === "]" ? value <= high : value < high);
+  const spelt = {
+    int: /^[+-]?\d{1,1000}$/,
+    float: /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/,
+    bool: /^(true|false)$/i,
+    str: /^(?: |[^\p{C}\p{Z}])+$/u, // what Python calls printable
   };
-  const allowed = {
-    bool: (p, text) => ["true", "false"].includes(text.toLowerCase()),
-    str: (p, text) => /^(?: |[^\p{C}\p{Z}])+$/u.test(text),
-    int: (p, text) => /^[+-]?[0-9]{1,1000}$/.test(text),
-    float: (p, text) => new RegExp(`^${number}$`).test(text) && Number.isFinite(Number(text)),
-    list: (p, text) => {
-      const words = text.split(" ");
-      const right = (word) =>
-        p.choices.length ? p.choices.includes(word) : /^([1-9][0-9]{0,17}|0)$/.test(word) && inside(Number(word), p.interval);
-      return new Set(words).size === words.length && words.every(right);
-    },
+  const value = { int: (text) => BigInt(text.replace("+", "")), float: Number, bool: String, str: String };
+  const end = (text) => (text === "2^63" ? 2 ** 63 : Number(text.replace("inf", "Infinity")));
+  /* `allowed` says it in words: "int in [2, 32]", "one of a, b", "a list with spaces between, of a, b, none twice". */
+  const fits = (p, kind, text) => {
+    if (!spelt[kind].test(text)) return false;
+    const read = value[kind](text);
+    const range = p.allowed.match(/ in ([[(])(.+), (.+)([\])])/);
+    if (range && !(range[1] === "[" ? read >= end(range[2]) : read > end(range[2]))) return false;
+    if (range && !(range[4] === "]" ? read <= end(range[3]) : read < end(range[3]))) return false;
+    const words = p.allowed.match(/\bof (?!printable)(.+?)(?:, none twice)?$/)?.[1].split(", ");
+    if (words && !words.some((word) => value[kind](word) === read)) return false;
+    return kind !== "float" || Number.isFinite(read);
   };
   const refusal = (p, text) => {
-    const value = ["int", "float"].includes(p.type) ? Number(text) : text;
-    const right = p.is_list
-      ? allowed.list(p, text)
-      : allowed[p.type](p, text) && (!p.choices.length || p.choices.includes(value)) && (!p.interval || inside(value, p.interval));
+    const words = text.split(" ");
+    const kind = p.list && p.allowed.includes("whole numbers") ? "int" : p.type;
+    const plain = (word) => fits(p, kind, word) && String(value[kind](word)) === word;
+    const right = p.list ? words.every(plain) && new Set(words).size === words.length : fits(p, kind, text);
     if (right) return "";
     const shown = text.length <= 60 ? text : text.slice(0, 57) + "…";
     const quoted = shown.includes("'") && !shown.includes('"') ? `"${shown}"` : `'${shown.replace(/['\\]/g, "\\$&")}'`;
@@ -89,7 +90,7 @@ window.companionRun = (() => {
   }
 
   let runtime; // promise of a worker in which Python has started
-  let end = () => {};
+  let quit = () => {};
   async function begin() {
     state("loading");
     if (!companionRun.worker) await load(new URL("worker.js", here).href);
@@ -104,7 +105,7 @@ window.companionRun = (() => {
       waiting.delete(id);
       error === undefined ? done(value) : fail(new Error(error));
     };
-    end = () => {
+    quit = () => {
       runtime = undefined;
       worker.terminate();
       waiting.forEach(({ fail }) => fail(new Error("stopped")));
@@ -286,7 +287,7 @@ window.companionRun = (() => {
 
   const halt = (words) => {
     current += 1;
-    if (!stop.disabled) end();
+    if (!stop.disabled) quit();
     stop.disabled = true;
     alert.textContent = "";
     status.textContent = words;
