@@ -41,7 +41,7 @@
       W, U, F, b, x, y, z,
       received: unitary.map((s) => s.received.slice(n)),
       enough: c * radius,
-      least: c * Math.max(...given.flatMap((s) => s.h)),
+      least: c * Math.max(0, ...given.slice(0, -2).flatMap((s) => s.h)), // later ones reach no output shown
       difference: Math.max(...y.map((v, k) => Math.abs(v - z[k]))),
     };
   }
@@ -57,12 +57,15 @@
         `<form class="controls">${sliders.map(([key, label, min, max, step, value]) =>
           `<label>${label} <input type="range" name="${key}" min="${min}" max="${max}" step="${step}" value="${value}">` +
           `<output>${value}</output></label>`).join("")}</form>` +
+        `<p class="key"><span class="solid">contractive network</span> <span class="dashes">unitary network</span> ` +
+        `<span class="area">a new state above 0</span></p>` +
         `<svg role="img" aria-label="${place.dataset.alt}"></svg><p class="said" role="status"></p>`;
       const form = place.querySelector("form"), svg = place.querySelector("svg");
       const update = () => {
         const given = Object.fromEntries(sliders.map(([key]) => [key, +form.elements[key].value]));
         sliders.forEach(([key], i) => (form.querySelectorAll("output")[i].textContent = given[key]));
         const found = dilation(given);
+        form.elements.M.max = Math.max(3, Math.ceil(found.enough)); // so that enough can be reached
         const steps = found.x.length, wide = Math.min(640, Math.max(320, place.clientWidth));
         const X = (k) => 60 + ((wide - 70) * k) / (steps - 1);
         svg.setAttribute("viewBox", `0 0 ${wide} 360`);

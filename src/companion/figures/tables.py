@@ -26,9 +26,10 @@ class Table:
         self, frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None = None
     ) -> None:
         self.caption, self.shown = caption, frame.astype(object)
-        self.right = [i for i, t in enumerate(frame.dtypes) if pd.api.types.is_numeric_dtype(t)]
-        for name in frame:
-            write = (formats or {}).get(str(name), "{}").format
+        self.right = [i for i, kind in enumerate(frame.dtypes) if kind.kind in "iuf"]
+        words = {True: "yes", False: "no"}
+        for name, kind in frame.dtypes.items():
+            write = words.get if kind.kind == "b" else (formats or {}).get(str(name), "{}").format
             self.shown[name] = ["–" if pd.isna(v) else write(v) for v in frame[name]]
 
     def __repr__(self) -> str:
