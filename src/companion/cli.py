@@ -106,7 +106,8 @@ def run(
 ) -> None:
     """Run a notebook with other parameters."""
     from companion.running import parameters
-    from companion.running.page import load_page, progress
+    from companion.running.execute import progress
+    from companion.running.page import load_page
     from companion.running.run import perform
 
     root = checkout()
@@ -209,7 +210,8 @@ def pages(
     check: Annotated[bool, typer.Option("--check", help="execute nothing; 1 if stale")] = False,
 ) -> int:
     """Execute the pages that are stale."""
-    from companion.running.page import load_page, refresh
+    from companion.running.page import load_page
+    from companion.running.pages import refresh
 
     root = checkout()
     names = notebook or sorted(p.stem for p in (root / "notebooks").glob("*.md"))
@@ -225,7 +227,7 @@ def pages(
 @app.command()
 def new(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     """Write the skeleton of a page of your own."""
-    from companion.running.page import write_new
+    from companion.running.pages import write_new
 
     say(write_new(checkout(), name))
 

@@ -15,7 +15,7 @@ import pytest
 from companion import cli
 from companion.experiments import mnist as digits
 from companion.experiments.mnist import Missing, fetch, load, missing
-from companion.running import page as runs
+from companion.running import pages as runs
 
 REAL = digits.FILES
 RNG = np.random.default_rng(0)

@@ -25,7 +25,8 @@ from companion.experiments.synthetic import PRESETS, describe, experiment
 from companion.ledger.evidence import Evidence, Published
 from companion.ledger.judge import LEDGER, as_json, ledger
 from companion.ledger.readings import FILES, texts
-from companion.running.page import load_page, stale
+from companion.running.page import load_page
+from companion.running.pages import stale
 from companion.running.run import perform
 from companion.training import is_lost
 

@@ -16,8 +16,9 @@ import nbformat
 import pytest
 
 from companion import cli
-from companion.running import kernel
+from companion.running import execute, kernel
 from companion.running import page as pages
+from companion.running import pages as book
 from companion.running import record as provenance
 from companion.running import run as runs
 from companion.running.record import Failed, Refused
@@ -135,14 +136,14 @@ def test_malformed_pages_are_refused(
 
 
 def why(root: Path) -> list[str]:
-    return pages.stale(pages.load_page(root, "demo"), root)
+    return book.stale(pages.load_page(root, "demo"), root)
 
 
 def test_a_page_is_executed_once_and_again_when_it_is_stale(root: Path, write: Write) -> None:
     page = pages.load_page(root, "demo")
     path = root / "notebooks/demo.ipynb"
     assert why(root) == ["never executed"]
-    pages.execute_page(page, root)
+    book.execute_page(page, root)
     nb = read(path)
     assert why(root) == []
     assert [cell.get("execution_count") for cell in nb.cells] == [None, 1, 2]
@@ -153,7 +154,7 @@ def test_a_page_is_executed_once_and_again_when_it_is_stale(root: Path, write: W
     assert list((root / ".cache/demo").iterdir()) == []
 
     # the same again, but for the time it took
-    pages.execute_page(page, root)
+    book.execute_page(page, root)
     again = read(path)
     for name in ("started", "finished", "duration_s"):
         again.metadata.companion[name] = nb.metadata.companion[name]
@@ -163,14 +164,14 @@ def test_a_page_is_executed_once_and_again_when_it_is_stale(root: Path, write: W
     (root / "src/companion/a.py").write_text("def f(n):\n    return n + 2\n")
     write(root, "demo", CODE + "\nprint('more')")
     assert why(root) == ["pins changed", "source tree changed", "text changed"]
-    pages.execute_page(pages.load_page(root, "demo"), root)
+    book.execute_page(pages.load_page(root, "demo"), root)
     assert why(root) == []
 
 
 @pytest.mark.parametrize("change", ["cleared", "another", "rerun", "counted"])
 def test_outputs_that_no_recorded_execution_made_are_stale(root: Path, change: str) -> None:
     path = root / "notebooks/demo.ipynb"
-    pages.execute_page(pages.load_page(root, "demo"), root)
+    book.execute_page(pages.load_page(root, "demo"), root)
     nb = read(path)
     cell = nb.cells[-1]
     if change == "cleared":
@@ -183,13 +184,13 @@ def test_outputs_that_no_recorded_execution_made_are_stale(root: Path, change: s
         cell.execution_count = 7
     nbformat.write(nb, path)
     assert why(root) == ["its outputs are not those of the recorded execution"]
-    pages.execute_page(pages.load_page(root, "demo"), root)  # no work is lost
+    book.execute_page(pages.load_page(root, "demo"), root)  # no work is lost
     assert why(root) == []
 
 
 def test_a_notebook_that_was_only_saved_by_an_editor_is_fresh(root: Path) -> None:
     path = root / "notebooks/demo.ipynb"
-    pages.execute_page(pages.load_page(root, "demo"), root)
+    book.execute_page(pages.load_page(root, "demo"), root)
     nb = read(path)
     nb.metadata.language_info["version"] = "3.13.0"
     path.write_text(nbformat.writes(nb).replace("\n", "\r\n"))
@@ -213,7 +214,7 @@ def test_no_command_replaces_a_notebook_that_a_person_edited(
     root: Path, write: Write, edit: str, md_changes: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = root / "notebooks/demo.ipynb"
-    stamped = pages.stamped(pages.load_page(root, "demo").notebook(), {"parts": {}})
+    stamped = execute.stamped(pages.load_page(root, "demo").notebook(), {"parts": {}})
     nb = nbformat.reads(stamped, as_version=4)
     EDITS[edit](nb)
     nbformat.write(nb, path)
@@ -232,7 +233,7 @@ def test_a_broken_notebook_may_be_somebodys_work(root: Path, content: str) -> No
     path.write_text(content)
     assert why(root)[0].startswith("not a notebook")
     with pytest.raises(Refused, match="was edited"):
-        pages.execute_page(pages.load_page(root, "demo"), root)
+        book.execute_page(pages.load_page(root, "demo"), root)
     assert path.read_text() == content
 
 
@@ -250,11 +251,11 @@ def test_a_failing_page_names_the_line_and_leaves_the_committed_notebook(
     root: Path, write: Write, code: str, message: str
 ) -> None:
     path = root / "notebooks/demo.ipynb"
-    pages.execute_page(pages.load_page(root, "demo"), root)
+    book.execute_page(pages.load_page(root, "demo"), root)
     before = path.read_text()
     write(root, "demo", code)
     with pytest.raises(Failed, match=f"demo failed in code cell 2 of 2{message}"):
-        pages.execute_page(pages.load_page(root, "demo"), root)
+        book.execute_page(pages.load_page(root, "demo"), root)
     assert path.read_text() == before
     assert sorted(p.name for p in path.parent.iterdir()) == ["demo.ipynb", "demo.md"]
 
@@ -338,7 +339,7 @@ def test_the_kernel_is_this_python_and_nothing_of_the_users(
     monkeypatch.setenv("MPLBACKEND", "agg")
     code = "import sys, os\nimport matplotlib.pyplot as plt\nplt.plot([n])\nplt.show()\n"
     write(root, "demo", code + "print(sys.executable)\nprint(os.getcwd())")
-    pages.execute_page(pages.load_page(root, "demo"), root)
+    book.execute_page(pages.load_page(root, "demo"), root)
     outputs = read(root / "notebooks/demo.ipynb").cells[-1].outputs
     assert sorted(o.output_type for o in outputs) == ["display_data", "stream"]  # no warnings
     assert f"{sys.executable}\n{root / 'notebooks'}\n" in [o.get("text") for o in outputs]

@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from companion import cli
-from companion.running import cluster, grid, kernel, sweep, table
+from companion.running import cluster, folders, grid, kernel, sweep, table
 from companion.running import page as pages
 from companion.running import record as provenance
 from companion.running import run as runs
@@ -307,11 +307,11 @@ def test_leftovers_go_unless_their_owner_lives(root: Path, page: pages.Page) -> 
         (out / "demo" / name).mkdir(parents=True)
     replaced = page.run([("n", "6")])  # killed between two renames
     (out / f"demo/.{replaced.id}.old.0badcafe/run").mkdir(parents=True)
-    with pages.claim(out, "demo", other.id):
-        assert pages.clean(out, "demo") == 2
+    with folders.claim(out, "demo", other.id):
+        assert folders.clean(out, "demo") == 2
     left = {p.name for p in (out / "demo").iterdir()}
     assert left == {f".{other.id}.0badcafe", ".keep", "keep", replaced.id}
-    assert pages.clean(out, "demo") == 1
+    assert folders.clean(out, "demo") == 1
 
 
 # --- the command line, before anything starts

@@ -24,12 +24,15 @@ from typing import Any, TypeVar
 
 from companion.running import record as provenance
 from companion.running import run as runs
+from companion.running.folders import cache, scratch_folder
 from companion.running.kernel import Forks
-from companion.running.page import Page, Run, cache, read_page, scratch_folder
+from companion.running.page import Page, Run, read_page
 from companion.running.parameters import Value
 from companion.running.record import Failed, Refused
 
 T = TypeVar("T")
+Place = tuple[tuple[int, ...], str | None]
+"""A worker's processors, and its GPU."""
 
 # --- on a worker
 
@@ -47,7 +50,7 @@ class Order:
     rules: Mapping[str, Any]
     root: str | None  # of workers on this machine; others have their own checkout
     fork: bool = True
-    places: tuple[tuple[tuple[int, ...], str | None], ...] = ()  # processors and GPU, by worker
+    places: tuple[Place, ...] = ()  # by worker
 
 
 def refusal(order: Order) -> str | None:
@@ -174,7 +177,7 @@ def check_address(address: str) -> str | None:
     )
 
 
-def places_here(workers: int | None, most: int) -> tuple[tuple[tuple[int, ...], str | None], ...]:
+def places_here(workers: int | None, most: int) -> tuple[Place, ...]:
     """Give each local worker its processors, and its GPU where CUDA_VISIBLE_DEVICES names some."""
     from dask.system import CPU_COUNT  # what this process may use: affinity and cgroups
 

@@ -31,6 +31,7 @@ from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
+from companion.running.page import parsed
 from companion.running.record import Failed, Refused
 
 # What a program needs to find itself, its libraries, its temporary folder and its GPUs.
@@ -192,11 +193,6 @@ def _told(bar: Path, say: Callable[[str], None]) -> Iterator[None]:
         thread.join()
 
 
-def parsed(source: str, name: str = "cell") -> ast.Module:
-    """Parse a cell; lines for IPython (%magic, !shell) count as nothing."""
-    return ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source), name)
-
-
 class _Provisioner(LocalProvisioner):
     """Starts the kernel as a process, or has it forked."""
 
@@ -232,6 +228,30 @@ class _Manager(AsyncKernelManager):
         await super()._async_finish_shutdown(waittime, pollinterval, restart)
 
 
+def _client(nb: Any, folder: Path, scratch: Path, forks: Forks | None) -> NotebookClient:
+    """Make what starts a kernel and has it execute a notebook's cells."""
+    manager = _Manager(
+        kernel_name="python3",
+        # with no folders to look in it falls back on ipykernel's own spec: this interpreter
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
+        connection_file=str(scratch / "kernel.json"),
+        client_factory=_Client,
+    )
+    manager.forks, manager.nb = forks, nb
+    spec: Any = manager.kernel_spec
+    spec.argv = [sys.executable, "-P", str(_LAUNCH), "-f", "{connection_file}"]
+    return NotebookClient(
+        nb,
+        km=manager,
+        timeout=None,
+        record_timing=False,
+        coalesce_streams=True,
+        # ipykernel >= 7.3 warns about its TCP ports inside the first cell's output
+        extra_arguments=["--IPKernelApp.log_level=40", "--HistoryManager.hist_file=:memory:"],
+        resources={"metadata": {"path": str(folder)}},
+    )
+
+
 def execute(
     nb: Any,
     label: str,
@@ -257,27 +277,7 @@ def execute(
     """
     if sys.flags.optimize:
         raise Refused("python -O (PYTHONOPTIMIZE) drops every assertion; start Python without it.")
-    bar = scratch / "bar"
-    manager = _Manager(
-        kernel_name="python3",
-        # with no folders to look in it falls back on ipykernel's own spec: this interpreter
-        kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
-        connection_file=str(scratch / "kernel.json"),
-        client_factory=_Client,
-    )
-    manager.forks, manager.nb = forks, nb
-    spec: Any = manager.kernel_spec
-    spec.argv = [sys.executable, "-P", str(_LAUNCH), "-f", "{connection_file}"]
-    client = NotebookClient(
-        nb,
-        km=manager,
-        timeout=None,
-        record_timing=False,
-        coalesce_streams=True,
-        # ipykernel >= 7.3 warns about its TCP ports inside the first cell's output
-        extra_arguments=["--IPKernelApp.log_level=40", "--HistoryManager.hist_file=:memory:"],
-        resources={"metadata": {"path": str(folder)}},
-    )
+    client, bar = _client(nb, folder, scratch, forks), scratch / "bar"
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
     number, failure = 0, ""
     try:
@@ -301,7 +301,8 @@ def execute(
         failure = ": the kernel died (out of memory, or killed)"
     finally:
         say("")
-        if manager.has_kernel:  # interrupted while it was starting
+        manager: Any = client.km
+        if manager and manager.has_kernel:  # interrupted while it was starting
             run_sync(manager.shutdown_kernel)(now=True)
     if not failure:
         return None

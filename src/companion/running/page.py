@@ -1,4 +1,4 @@
-"""A page, executed at its defaults into its notebook, or run with others into a folder of its own.
+"""A page's text: its parameters, what its outputs come from, and the runs that can be made of it.
 
 A notebook writes files into the folder that the environment variable ``COMPANION_RESULTS`` names.
 What it trains it may keep in the one that ``COMPANION_CHECKPOINTS`` names, from where the same run
@@ -9,58 +9,23 @@ the digits says ``companion: {downloads: [mnist]}``.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import hashlib
-import json
-import os
 import re
-import secrets
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jupytext
-import nbformat
-from filelock import FileLock, Timeout
 
-from companion.running import kernel
 from companion.running import record as provenance
 from companion.running.parameters import Parameter, Value, parse_parameters
-from companion.running.record import Failed, Refused
-from companion.theory.files import write_whole
+from companion.running.record import Refused
 
-KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
-LANGUAGE = {"file_extension": ".py", "name": "python", "pygments_lexer": "ipython3"}
 LARGEST = 1 << 30
 """Bytes of a file that a parameter names."""
-Say = Callable[[str], None]
-
-
-def quiet(_: str) -> None:
-    """Say nothing."""
-
-
-def progress(label: str) -> Say:
-    """Return what tells, on stderr, how far a page is: one line in a terminal, or a line each."""
-    start = time.monotonic()
-
-    def say(what: str) -> None:
-        line = f"{label}: {what} ({time.monotonic() - start:.0f} s)" if what else ""
-        if sys.stderr is None:
-            return
-        if sys.stderr.isatty():
-            print(f"\r\x1b[2K{line[:100]}", end="", file=sys.stderr, flush=True)
-        elif line:
-            print(line, file=sys.stderr, flush=True)
-
-    return say
 
 
 @dataclass(frozen=True)
@@ -157,6 +122,11 @@ class Run:
         return " ".join(changed) or "defaults"
 
 
+def parsed(source: str, name: str = "cell") -> ast.Module:
+    """Parse a cell; lines for IPython (%magic, !shell) count as nothing."""
+    return ast.parse(re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", source), name)
+
+
 def load_page(root: Path, notebook: str) -> Page:
     """Read a notebook by name or path, its parameters and its parts; nothing is run.
 
@@ -194,7 +164,7 @@ def read_page(name: str, data: bytes, root: Path) -> Page:
     try:
         code = [cell for cell in nb.cells if cell.cell_type == "code"]
         for number, cell in enumerate(code, 1):
-            kernel.parsed(cell.source, f"code cell {number}")
+            parsed(cell.source, f"code cell {number}")
         tagged = [c.source for c in code if "parameters" in c.metadata.get("tags", [])]
         if len(tagged) > 1:
             raise Refused("more than one cell is tagged `parameters`.")
@@ -211,330 +181,3 @@ def read_page(name: str, data: bytes, root: Path) -> Page:
     except (Refused, SyntaxError) as error:
         raise Refused(f"notebooks/{name}.md: {error}") from error
     return Page(name, text, parts, parameters, files, downloads)
-
-
-# --- executing
-
-
-def cache(root: Path, out: Path) -> Path:
-    """Return the checkout's ``.cache``, or one in ``out`` where the checkout is read-only."""
-    for folder in (root / ".cache", out / ".cache"):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK):
-            return folder
-    raise Failed(f"neither {root} nor {out} can be written.")
-
-
-@contextmanager
-def scratch_folder(folder: Path, prefix: str) -> Iterator[Path]:
-    """Make a folder that is gone afterwards, unless renamed, whatever happens but kill -9."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{prefix}{secrets.token_hex(4)}"  # not mkdtemp: that hides it from the group
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def claim(out: Path, name: str, what: str) -> FileLock:
-    """Return the lock of one run (or page): who holds it may run it and owns its hidden folders.
-
-    The system frees it when its holder dies, however that happens.
-    """
-    folder = out / ".locks" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / what)
-
-
-def clean(out: Path, name: str) -> int:
-    """Remove what killed runs of a page left below ``out``; those under way are left alone."""
-    removed = 0
-    for path in (out / name).glob(".*"):
-        match = re.fullmatch(r"\.([0-9a-f]{16}|page)\.(old\.)?[0-9a-f]{8}", path.name)
-        if not match:
-            continue
-        try:
-            with claim(out, name, match[1]).acquire(blocking=False):
-                folder = path.with_name(match[1])
-                if match[2] and (path / "run").is_dir() and not folder.exists():
-                    (path / "run").rename(folder)  # killed just before its replacement was named
-                shutil.rmtree(path)
-                removed += 1
-        except Timeout:  # its owner lives
-            continue
-    return removed
-
-
-def stamped(nb: Any, stamp: Mapping[str, Any]) -> str:
-    """Write the notebook as text, with metadata that do not depend on who ran it where."""
-    nb.metadata.pop("papermill", None)
-    nb.metadata.update(kernelspec=KERNELSPEC, language_info=LANGUAGE)
-    for cell in nb.cells:
-        noise = {"execution", "papermill"} | ({"tags"} if not cell.metadata.get("tags") else set())
-        for name in noise:
-            cell.metadata.pop(name, None)
-    as_read = nbformat.reads(nbformat.writes(nb), as_version=4)  # type: ignore[no-untyped-call]
-    stamp = {**stamp, "cells": _cells(as_read), "outputs": _outputs(as_read)}
-    nb.metadata["companion"] = {**nb.metadata.get("companion", {}), **stamp}
-    text: str = nbformat.writes(nb)  # type: ignore[no-untyped-call]  # as nbformat leaves it
-    return text + "\n"
-
-
-def _cells(nb: Any) -> str:
-    """Hash what a person writes in a notebook."""
-    rows = [(cell.cell_type, cell.source, cell.metadata.get("tags")) for cell in nb.cells]
-    return provenance.digest(json.dumps(rows, sort_keys=True))
-
-
-def _outputs(nb: Any) -> str:
-    """Hash what an execution leaves in a notebook."""
-    rows = [(c.get("execution_count"), c.get("outputs")) for c in nb.cells]
-    return provenance.digest(json.dumps(rows, sort_keys=True))
-
-
-def execute(
-    page: Page,
-    nb: Any,
-    root: Path,
-    work: Path,
-    *,
-    cache: Path,
-    checkpoints: Path | None = None,
-    forks: kernel.Forks | None = None,
-    say: Say = quiet,
-) -> tuple[dict[str, Any], Failed | None]:
-    """Execute ``nb`` in place; returns what it ran on and when, and the failure if any."""
-    record: dict[str, Any] = {
-        "notebook": page.name,
-        "key": provenance.key(page.parts),
-        "parts": dict(page.parts),
-        "source_tree": page.parts["source tree"],
-        "environment": provenance.environment(root),
-        "kernel": "forked" if forks else "fresh",
-    }
-    results = work / "results"
-    results.mkdir()
-    start, clock = datetime.now(UTC), time.monotonic()
-    with scratch_folder(work, ".kernel.") as scratch:
-        environment = kernel.variables(root, cache, scratch) | {"COMPANION_RESULTS": str(results)}
-        if checkpoints is not None:
-            environment["COMPANION_CHECKPOINTS"] = str(checkpoints)
-        _build_fonts(nb, cache, environment)
-        failure = kernel.execute(
-            nb, page.name, environment, root / "notebooks", scratch, forks=forks, say=say
-        )
-    record["duration_s"] = round(time.monotonic() - clock, 1)
-    record["started"] = start.isoformat(timespec="seconds")
-    record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-    if changed := provenance.differences(page.parts, provenance.parts(page.text, root, page.data)):
-        failure = failure or Failed(
-            f"{page.name}: {', '.join(changed)} while it ran; run it again, and change nothing"
-        )
-    return record, failure
-
-
-def _build_fonts(nb: Any, cache: Path, environment: Mapping[str, str]) -> None:
-    """Have matplotlib build its cache of fonts: in the kernel, a notice may land in the outputs."""
-    drawn = any(re.search(r"matplotlib|companion\.figures", cell.source) for cell in nb.cells)
-    if drawn and not any((cache / "matplotlib").glob("fontlist-*")):
-        build = [sys.executable, "-P", "-c", "import matplotlib.font_manager"]
-        subprocess.run(build, env=dict(environment), capture_output=True, check=False)  # noqa: S603
-
-
-def unwritable(error: OSError, path: Path) -> Failed:
-    """Put the failure to write ``path`` into words."""
-    return Failed(f"cannot write {error.filename or path}: {error.strerror or error}.")
-
-
-def _read_notebook(path: Path) -> Any:
-    """Read an executed notebook, or say why that cannot be done."""
-    try:
-        return nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)  # type: ignore[no-untyped-call]
-    except Exception as error:  # noqa: BLE001  # of files, JSON and nbformat, with no common base
-        return f"not a notebook ({str(error)[:200]})"
-
-
-def edited(page: Page, root: Path) -> str | None:
-    """Say in what a page's notebook is not the one that was last executed; None if it is that.
-
-    Outputs do not count, as executing makes them again.
-    """
-    nb = _read_notebook(root / "notebooks" / f"{page.name}.ipynb")
-    if isinstance(nb, str):
-        return nb
-    stamp = nb.metadata.get("companion", {})
-    if "parts" in stamp and "cells" not in stamp:  # executed before stamps had them
-        return _step(page, nb) if stamp["parts"].get("text") == page.parts["text"] else None
-    same = stamp.get("cells") == _cells(nb)
-    return None if same else _step(page, nb) or "its cells are not those that were executed"
-
-
-def _step(page: Page, nb: Any) -> str | None:
-    """Name the first cell in which an executed notebook differs from its text."""
-    fresh = page.notebook()
-    if len(fresh.cells) != len(nb.cells):
-        return f"it has {len(nb.cells)} cells, the text {len(fresh.cells)}"
-    for i, (a, b) in enumerate(zip(fresh.cells, nb.cells, strict=True), 1):
-        if any(a[field] != b[field] for field in ("cell_type", "source", "metadata")):
-            return f"cell {i} differs from the text"
-    return None
-
-
-def stale(page: Page, root: Path) -> list[str]:
-    """Say why a page's notebook is not what its text and sources give; [] if it is."""
-    path = root / "notebooks" / f"{page.name}.ipynb"
-    if not path.is_file():
-        return ["never executed"]
-    nb = _read_notebook(path)
-    if isinstance(nb, str):
-        return [nb]
-    stamp = nb.metadata.get("companion", {})
-    if not isinstance(stamp.get("parts"), dict):
-        return ["it carries no key"]
-    if changed := provenance.differences(stamp["parts"], page.parts):
-        return changed
-    if step := _step(page, nb):
-        return [step]
-    same = stamp.get("outputs") == _outputs(nb)
-    return [] if same else ["its outputs are not those of the recorded execution"]
-
-
-def execute_page(page: Page, root: Path, say: Say = quiet) -> float:
-    """Execute a page at its defaults and put it in place of the committed notebook.
-
-    Returns
-    -------
-    seconds that it took.
-
-    Raises
-    ------
-    Refused : a person edited the notebook; nothing is replaced.
-    Failed : a cell failed; the committed notebook is as it was.
-    """
-    nb, path = page.notebook(), root / "notebooks" / f"{page.name}.ipynb"
-    if path.exists() and (why := edited(page, root)):
-        raise Refused(
-            f"{path} was edited ({why}), and executing would replace it. Bring the edit into "
-            f"notebooks/{page.name}.md (`jupytext --to md:myst --output - {path}` shows its text), "
-            "then delete the .ipynb."
-        )
-    try:
-        own = cache(root, root)
-        with claim(own, page.name, "page"):
-            clean(own, page.name)
-            with scratch_folder(own / page.name, ".page.") as work:  # its files are for runs only
-                record, failure = execute(page, nb, root, work, cache=own, say=say)
-        if failure:
-            raise failure
-        nb.metadata["jupytext"] = {"formats": "ipynb,md:myst"}
-        record["parameters"] = dict(page.run().parameters)
-        write_whole(path, stamped(nb, record))
-    except OSError as error:
-        raise unwritable(error, path) from error
-    return float(record["duration_s"])
-
-
-def refresh(
-    pages: Iterable[Page],
-    root: Path,
-    *,
-    everything: bool = False,
-    check: bool = False,
-    lacks: Mapping[str, str | None],
-    say: Say,
-) -> int:
-    """Execute the pages that are stale, or all; returns how many are not as they should be.
-
-    Parameters
-    ----------
-    check : execute nothing.
-    lacks : by page, what it needs that is not here; such a page is left as it is.
-    """
-    bad = 0
-    for page in pages:
-        reasons = stale(page, root)
-        if not reasons and not everything:
-            say(f"{page.name}: skipped, fresh (same text, sources, pins and data)")
-            continue
-        why = f"stale ({'; '.join(reasons)})" if reasons else "asked for (--all)"
-        say(f"{page.name}: {why}")
-        if check:
-            bad += 1
-        elif lack := lacks.get(page.name):
-            say(f"{page.name}: left as it was committed: {lack}")
-        else:
-            try:
-                told = progress(page.name) if sys.stderr and sys.stderr.isatty() else quiet
-                say(f"{page.name}: executed in {execute_page(page, root, told):.0f} s")
-            except (Failed, Refused) as error:
-                bad += 1
-                print(f"{page.name}: {error}", file=sys.stderr, flush=True)
-    return bad
-
-
-NEW = """---
-jupytext:
-  formats: ipynb,md:myst
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3 (ipykernel)
-  language: python
-  name: python3
----
-
-# {title}
-
-What the page shows, and why it matters.
-
-```{{code-cell}} ipython3
-:tags: [parameters]
-
-n: int = 4     # number of states, 1 to 64
-seed: int = 0  # seed of every draw, in [0, inf)
-```
-
-```{{code-cell}} ipython3
-import json
-import os
-from pathlib import Path
-
-import numpy as np
-
-from companion import orthogonal_dilation, orthogonality_error
-
-W = np.random.default_rng(seed).standard_normal((n, n))
-W *= 0.9 / np.linalg.norm(W, 2)
-error = orthogonality_error(orthogonal_dilation(W))
-print(f"an orthogonal matrix holds W: {{error < 1e-13 * n}}")
-assert error < 1e-13 * n, f"the dilation is orthogonal only to {{error:.1e}}"
-
-if folder := os.environ.get("COMPANION_RESULTS"):  # a row of `companion runs NAME --csv FILE`
-    values = {{"orthogonality_error": float(error)}}
-    (Path(folder) / "values.json").write_text(json.dumps(values))
-```
-"""
-
-
-def write_new(root: Path, name: str) -> str:
-    """Write the skeleton of a page; returns what to do with it.
-
-    Raises
-    ------
-    Refused : the name is not one of small letters, digits and hyphens, or is taken.
-    """
-    path = root / "notebooks" / f"{name}.md"
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or len(name) > 60:
-        raise Refused(f"page {name[:60]!r}; allowed: small letters, digits and hyphens: my-page.")
-    if path.exists() or path.with_suffix(".ipynb").exists():
-        raise Refused(f"notebooks/{name} exists; choose another name.")
-    write_whole(path, NEW.format(title=name.replace("-", " ").capitalize()))
-    return (
-        f"written: {path}\nedit it, name it in book/_toc.yml as `- file: notebooks/{name}`, then "
-        f"`companion pages {name}` executes it and `companion run {name} -p n=8` runs it again"
-    )

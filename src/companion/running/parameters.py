@@ -12,44 +12,45 @@ that ends in what is allowed (no ``=`` in it, which `papermill --help-notebook` 
     sizes: str = "2 4"       # hidden units, numbers 1 to 64
     student: str = "none"    # of yours: path of a safetensors file, or none
 
-Types are int, float, str and bool; an int or a float needs a range or choices. An int without a
-bound ends at 2^63, as tables of 64 bits do. ``words of`` and ``numbers`` stand for a list with
-spaces between, in which nothing is twice; ``path of`` for a file, whose content is then part of
-what a run is named after.
+Types are int, float, str and bool; an int or a float needs a range or choices. An int without an
+upper bound ends below 2^63, as numbers in tables do. ``words of`` and ``numbers`` stand for a list
+with spaces between, in which nothing is twice; ``path of`` for a file, whose content is then part
+of what a run is named after.
 """
 
 from __future__ import annotations
 
 import ast
+import math
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
-from annotated_types import Interval
-from pydantic import AfterValidator, AllowInfNan, BeforeValidator, TypeAdapter, ValidationError
 
 from companion.running.record import Refused
 
 Value = int | float | str | bool
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_KINDS = {"int": int, "float": float, "str": str, "bool": bool}
-_SPELT = {"int": r"[+-]?\d{1,1000}", "float": _NUMBER, "bool": "true|false", "str": ".+"}
+_SPELT = {"int": r"[+-]?\d{1,1000}", "float": _NUMBER, "bool": "(?i:true|false)", "str": ".+"}
 _HOW = "end it with `1 to 64`, `in (0, 1]`, `in [0, inf)` or `one of: a, b`"
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One line of a parameters cell: name, type, default, meaning, and what is allowed."""
+    """One line of a parameters cell: name, type, default, meaning, and what is allowed.
+
+    All of it is data, so that a page in a browser checks as this does.
+    """
 
     name: str
     type: str
     default: Value
     doc: str
-    allowed: str
-    item: Any = field(repr=False, compare=False)  # reads the value, or each word of a list
+    interval: str = ""
+    choices: tuple[Value, ...] = ()
     is_list: bool = False
 
     @property
@@ -57,52 +58,48 @@ class Parameter:
         """Whether a value other than the default is the path of a file."""
         return self.type == "str" and bool(re.search(r"\bpath of\b", self.doc))
 
+    @property
+    def allowed(self) -> str:
+        """The type and the range or choices, in words."""
+        shown = ", ".join(map(str, self.choices))
+        if self.is_list:
+            items = f"of {shown}" if shown else f"whole numbers in {self.interval}"
+            return f"a list with spaces between, {items}, none twice"
+        if shown or self.interval:
+            return f"one of {shown}" if shown else f"{self.type} in {self.interval}"
+        plain = {"bool": "true or false", "str": "text of printable characters"}
+        return plain.get(self.type, self.type)
+
     def read(self, text: str) -> Value:
         """Return the value that ``text`` writes out, or raise `Refused` naming what is allowed."""
         words = text.split(" ") if self.is_list else [text]
-        try:
-            values: list[Value] = self.item.validate_python(words)
-        except ValidationError:
-            values = []
-        if not values or (self.is_list and len({*map(str, values)} & {*words}) < len(words)):
+        values = [self._value(word) for word in words]
+        if None in values or (self.is_list and len({*map(str, values)} & {*words}) < len(words)):
             shown = text if len(text) <= 60 else text[:57] + "…"
             raise Refused(f"parameter {self.name} is {shown!r}; allowed: {self.allowed}.")
-        return text if self.is_list else values[0]
+        return text if self.is_list else values[0]  # type: ignore[return-value]  # not None
+
+    def _value(self, text: str) -> Value | None:
+        """Read one value, spelt plainly; None where it is not allowed."""
+        kind = "int" if self.is_list and self.interval else self.type
+        if not (text.isprintable() and re.fullmatch(_SPELT[kind], text, re.ASCII)):
+            return None
+        if kind == "bool":
+            return text.lower() == "true"
+        value: Any = {"int": int, "float": float, "str": str}[kind](text)
+        finite = kind != "float" or math.isfinite(value)
+        inside = not self.interval or _inside(value, self.interval)
+        return value if finite and inside and value in (self.choices or (value,)) else None
 
 
-def _adapter(kind: str, *more: Any) -> TypeAdapter[Any]:
-    """Return what reads a list of values of one type, spelt plainly, under more conditions."""
-
-    def spelt(text: str) -> str:
-        flags = re.ASCII | (re.IGNORECASE if kind == "bool" else 0)
-        if not (text.isprintable() and re.fullmatch(_SPELT[kind], text, flags)):
-            raise ValueError
-        return text
-
-    finite = [AllowInfNan(False)] if kind == "float" else []
-    read: Any = Annotated[(_KINDS[kind], *finite, *more, BeforeValidator(spelt))]
-    return TypeAdapter(list[read])
-
-
-def _among(choices: list[Any]) -> Callable[[Any], Any]:
-    """Return a check that lets only ``choices`` pass."""
-
-    def check(value: Any) -> Any:
-        if value not in choices:
-            raise ValueError
-        return value
-
-    return check
-
-
-def _interval(kind: str, text: str) -> tuple[str, Interval]:
-    """Read ``[0, 1)`` as a condition; return it with the text that shows it."""
-    low, high = (end.strip() for end in text[1:-1].split(","))
-    if kind == "int" and high == "inf":
-        high, text = str(2**63), f"{text[0]}{low}, 2^63)"
-    ends = [(int if re.fullmatch(r"[+-]?\d+", end) else float)(end) for end in (low, high)]
-    names = ("ge" if text[0] == "[" else "gt", "le" if text[-1] == "]" else "lt")
-    return text, Interval(**dict(zip(names, ends, strict=True)))
+def _inside(value: float, interval: str) -> bool:
+    """Say whether a number lies in ``[0, 1)`` or the like."""
+    low, high = (
+        (int if re.fullmatch(r" *[+-]?\d+ *", end) else float)(end)
+        for end in interval[1:-1].split(",")
+    )
+    above = value >= low if interval[0] == "[" else value > low
+    return bool(above and (value <= high if interval[-1] == "]" else value < high))
 
 
 def _parameter(line: str) -> Parameter:
@@ -110,45 +107,40 @@ def _parameter(line: str) -> Parameter:
     from papermill.translators import PythonTranslator
 
     found = PythonTranslator.inspect({"source": line}) if line.count("=") == 1 else ()
-    if not found or found[0].inferred_type_name not in _KINDS:
+    if not found or found[0].inferred_type_name not in _SPELT:
         raise ValueError(
             "it is not `name: type = default  # comment` with type int, float, str or bool and "
             f"no other =; where its comment says what is allowed, {_HOW}"
         )
     name, kind, default, comment = found[0]
-    accepts, is_list, interval = _adapter(kind), False, None
-    allowed = {"bool": "true or false", "str": "text of printable characters"}.get(kind, kind)
+    read = Parameter(name, kind, 0, "")
     if clause := re.search(r"\b(one|words) of: *(.+)$", comment):
-        plain = Parameter(name, kind, 0, "", allowed, accepts)
-        choices = [plain.read(word.strip()) for word in clause[2].split(",")]
-        is_list, shown = clause[1] == "words", ", ".join(map(str, choices))
-        accepts = _adapter(kind, AfterValidator(_among(choices)))
-        allowed = f"of {shown}" if is_list else f"one of {shown}"
+        choices = tuple(read.read(word.strip()) for word in clause[2].split(","))
+        read = replace(read, choices=choices, is_list=clause[1] == "words")
     elif clause := re.search(
         rf"\b(?:(numbers )?({_NUMBER}) to ({_NUMBER})|"
         rf"in ([\[(] *(?:{_NUMBER}|-inf), *(?:{_NUMBER}|inf) *[\])]))$",
         comment,
     ):
-        is_list = kind == "str" and bool(clause[1])
-        text, interval = _interval(kind, clause[4] or f"[{clause[2]}, {clause[3]}]")
-        accepts = _adapter("int" if is_list else kind, interval)
-        allowed = f"whole numbers in {text}" if is_list else f"{kind} in {text}"
+        interval = clause[4] or f"[{clause[2]}, {clause[3]}]"
+        if kind == "int":
+            interval = re.sub(r"inf *[\])]$", f"{2**63 - 1}]", interval)
+        read = replace(read, interval=interval, is_list=kind == "str" and bool(clause[1]))
     doc = comment[: clause.start()].rstrip(" ,;:") if clause else comment
     if re.search(r"[<>=]|one of|\bin [\[(]", doc):
         raise ValueError(f"what its comment allows is not understood: {_HOW}")
     if not doc:
         raise ValueError("its comment does not say what it means")
-    if (is_list and kind != "str") or (kind in ("str", "bool") and interval and not is_list):
+    number = kind in ("int", "float")
+    if (read.is_list and kind != "str") or (read.interval and not number and not read.is_list):
         raise ValueError(f"what its comment allows does not go with {kind}")
-    if kind in ("int", "float") and not clause:
+    if number and not clause:
         raise ValueError(f"it lacks a range or choices: {_HOW}")
-    if is_list:
-        allowed = f"a list with spaces between, {allowed}, none twice"
-    parameter = Parameter(name, kind, 0, doc, allowed, accepts, is_list)
     value = ast.literal_eval(default)
-    if type(value) is not _KINDS[kind] and not (kind == "float" and type(value) is int):
+    if type(value).__name__ != kind and not (kind == "float" and type(value) is int):
         raise ValueError(f"its default is no {kind}")
-    return replace(parameter, default=parameter.read(str(value)))
+    # a default out of its own range is refused too, and `float = 1` becomes 1.0
+    return replace(read, doc=doc, default=read.read(str(value)))
 
 
 def parse_parameters(cell: str) -> tuple[Parameter, ...]:

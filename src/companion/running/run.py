@@ -14,19 +14,9 @@ from typing import Any
 
 from companion.running import kernel
 from companion.running import record as provenance
-from companion.running.page import (
-    KERNELSPEC,
-    Run,
-    Say,
-    cache,
-    claim,
-    clean,
-    execute,
-    quiet,
-    scratch_folder,
-    stamped,
-    unwritable,
-)
+from companion.running.execute import KERNELSPEC, Say, execute, quiet, stamped
+from companion.running.folders import cache, claim, clean, scratch_folder, unwritable
+from companion.running.page import Run
 from companion.running.record import Failed
 from companion.theory.files import write_whole
 

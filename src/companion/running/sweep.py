@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,7 +22,8 @@ from filelock import FileLock, Timeout
 from companion.running import cluster
 from companion.running import record as provenance
 from companion.running import run as runs
-from companion.running.page import Run, cache, claim, clean, unwritable
+from companion.running.folders import cache, claim, clean, unwritable
+from companion.running.page import Page, Run
 from companion.running.record import Failed, Refused
 
 
@@ -80,10 +81,9 @@ def sweep(
     Parameters
     ----------
     todo : from `grid.expand`: runs of one page.
-    scheduler : address of one that exists (see `check_address`); without it ``workers`` processes
-        of this machine do it, by default as many as it has processors or visible GPUs.
-    seconds : how long to wait for a scheduler and its first worker, or for another when none is
-        left.
+    scheduler : address of one that exists; without it ``workers`` processes of this machine do it,
+        by default as many as it has processors or visible GPUs.
+    seconds : how long to wait for a scheduler and a worker.
     fork : fork kernels from a process that has imported what the page imports, where that can be.
     say : told one line a run, and the dashboard's address.
 
@@ -98,70 +98,67 @@ def sweep(
     """
     from tqdm import tqdm
 
-    page, count, failures = todo[0].page, Counter[str](), list[str]()
-    out = out.absolute()
-    if scheduler is not None:
-        if warning := cluster.check_address(scheduler):
-            say(warning)
-    else:
+    page, out = todo[0].page, out.absolute()
+    folder = out / page.name
+    places: tuple[cluster.Place, ...] = ()
+    if scheduler is None:
         places = cluster.places_here(workers, len(todo))
-    folder, logs = out / page.name, out / page.name / "logs"
+    elif warning := cluster.check_address(scheduler):
+        say(warning)
+    ends: dict[str, list[str]] = {"done": [], "skipped": [], "failed": []}
 
     def settle(run: Run, kind: str, what: str) -> None:
-        count[kind] += 1
-        line = f"{run.id} {run.describe()}: {what}"
-        if kind == "failed":
-            failures.append(line)
-        say(line)
+        ends[kind].append(f"{run.id} {run.describe()}: {what}")
+        say(ends[kind][-1])
 
-    left: deque[Run] = deque()
-    for run in todo:
-        with _writing(folder):
-            why = runs.skipped(folder / run.id)
+    known = [(run, runs.skipped(folder / run.id)) for run in todo]
+    left = deque(run for run, why in known if not why)
+    for run, why in known:
         if why:
             settle(run, "skipped", why)
-        else:
-            left.append(run)
     if not left:
-        return count
-    with ExitStack() as stack:
-        with _writing(folder):
-            logs.mkdir(parents=True, exist_ok=True)
-            if removed := clean(out, page.name):
-                say(f"removed {removed} unfinished folders of killed runs")
-        order = cluster.Order(
-            topic=f"companion-{secrets.token_hex(8)}",
-            page=page.name,
-            text=page.text,
-            parts=dict(page.parts),
-            packages=provenance.installed(root),
-            python=cluster.python_version(),
-            root=None if scheduler else str(root),
-            rules=dict(todo[0].rules),
-            fork=fork,
-            places=() if scheduler else places,
-        )
-        client = stack.enter_context(
-            cluster.existing(scheduler, seconds)
-            if scheduler
-            else cluster.local(cache(root, out), len(places))
-        )
+        return Counter(skipped=len(todo))
+    with _writing(folder):
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        if removed := clean(out, page.name):
+            say(f"removed {removed} unfinished folders of killed runs")
+        own = cache(root, out)
+    order = _order(page, root, todo[0].rules, fork=fork, places=places)
+    there = cluster.existing(scheduler, seconds) if scheduler else cluster.local(own, len(places))
+    with there as client:
         cluster.ask_all(client, order, max(seconds, 30))
         say(f"dashboard: {client.dashboard_link}")
-        bar = tqdm(
-            total=len(todo),
-            initial=len(todo) - len(left),
-            unit="run",
-            file=sys.stderr,
-            disable=None,
-        )
-        stack.enter_context(bar)
-        for run, kind, what in _results(client, order, left, out, seconds):
-            settle(run, kind, what)
-            bar.update()
-    if failures:
-        raise Failed(f"{len(failures)} of {len(todo)} runs failed:\n" + "\n".join(failures))
-    return count
+        done = len(todo) - len(left)
+        with tqdm(total=len(todo), initial=done, unit="run", file=sys.stderr, disable=None) as bar:
+            for run, kind, what in _results(client, order, left, out, seconds):
+                settle(run, kind, what)
+                bar.update()
+    if failed := ends["failed"]:
+        raise Failed(f"{len(failed)} of {len(todo)} runs failed:\n" + "\n".join(failed))
+    return Counter({kind: len(lines) for kind, lines in ends.items()})
+
+
+def _order(
+    page: Page,
+    root: Path,
+    rules: Mapping[str, Any],
+    *,
+    fork: bool,
+    places: tuple[cluster.Place, ...],
+) -> cluster.Order:
+    """Write down what the runs of a sweep have in common, for the workers."""
+    return cluster.Order(
+        topic=f"companion-{secrets.token_hex(8)}",
+        page=page.name,
+        text=page.text,
+        parts=dict(page.parts),
+        packages=provenance.installed(root),
+        python=cluster.python_version(),
+        rules=dict(rules),
+        root=str(root) if places else None,
+        fork=fork,
+        places=places,
+    )
 
 
 def _results(
@@ -187,28 +184,23 @@ def _results(
     queue = as_completed(loop=client.loop)
     try:
         while left or flight:
-            threads = cluster.bounded(seconds, client.nthreads)
-            room = 2 * max(1, sum(threads.values())) - len(flight)
+            room = 2 * max(1, sum(cluster.bounded(seconds, client.nthreads).values())) - len(flight)
             for run in tuple(left):
                 if room <= 0:
                     break
                 left.popleft()
                 with _writing(logs):
                     lock = _claimed(out, run)
-                    why = lock and runs.skipped(out / run.page.name / run.id)
-                if lock is None:
+                if lock is None:  # another sweep has it
                     left.append(run)
-                    continue
-                if why:
+                elif why := runs.skipped(out / run.page.name / run.id):
                     lock.release()
                     yield run, "skipped", why
-                    continue
-                key = f"{run.page.name}-{run.id}-{secrets.token_hex(4)}"
-                given = order, dict(run.parameters), dict(run.files)
-                future = client.submit(cluster.execute, *given, key=key, pure=False)
-                flight[future] = run, lock
-                queue.add(future)
-                room -= 1
+                else:
+                    future = _submit(client, order, run)
+                    flight[future] = run, lock
+                    queue.add(future)
+                    room -= 1
             if client.status != "running":  # what was just submitted would wait for ever
                 raise CommClosedError("connection lost")
             if not flight:  # another sweep has the rest under way
@@ -231,6 +223,13 @@ def _results(
     finally:
         for _, lock in flight.values():
             lock.release()
+
+
+def _submit(client: Any, order: cluster.Order, run: Run) -> Any:
+    """Hand a run to the workers; returns its future."""
+    key = f"{run.page.name}-{run.id}-{secrets.token_hex(4)}"
+    given = order, dict(run.parameters), dict(run.files)
+    return client.submit(cluster.execute, *given, key=key, pure=False)
 
 
 def _wait(client: Any, queue: Any, seconds: float) -> None:
