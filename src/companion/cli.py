@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import traceback
+import webbrowser
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -69,6 +70,23 @@ def _lacking(downloads: Sequence[str], root: Path) -> str | None:
     return None
 
 
+def _html(run: Any, root: Path, folder: Path, out: Path, *, show: bool = False) -> None:
+    """Make the page of a finished run, and print its path; without it the run is as good."""
+    from companion.running.folders import cache
+    from companion.running.html import write_html
+    from companion.running.record import Failed
+
+    page = folder / f"{run.page.name}.html"
+    try:
+        page = page if page.is_file() else write_html(run, root, folder, cache(root, out))
+    except Failed as error:
+        say(error, error=True)
+        return
+    say(page)
+    if show:
+        webbrowser.open(page.absolute().as_uri())
+
+
 Notebook = Annotated[str, typer.Argument(metavar="NOTEBOOK", help="its name, or its path")]
 Values = Annotated[list[str], typer.Option("-p", metavar="NAME=VALUE", help="repeatable")]
 Out = Annotated[
@@ -102,6 +120,8 @@ def run(
     params: Annotated[Path | None, typer.Option(help="a file of lines `name: value`")] = None,
     out: Out = None,
     force: Force = False,
+    show: Annotated[bool, typer.Option("--open", help="show the page in a browser")] = False,
+    html: Annotated[bool, typer.Option("--html/--no-html", help="make a page of it")] = True,
     help_parameters: Annotated[bool, typer.Option("--help-parameters", help="list them")] = False,
 ) -> None:
     """Run a notebook with other parameters."""
@@ -123,6 +143,8 @@ def run(
     folder, message = perform(todo, root, out or root / "runs", force=force, say=told)
     again = "; --force runs it again" if message.startswith("skipped") else ""
     say(f"{folder}: {message}{again}")
+    if html:
+        _html(todo, root, folder, out or root / "runs", show=show)
 
 
 @app.command()
@@ -138,6 +160,7 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan alone")] = False,
     workers: Annotated[int | None, typer.Option(metavar="K", help="processes here")] = None,
     scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask's")] = None,
+    html: Annotated[bool, typer.Option("--html", help="make a page of each run")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="start each kernel, fork none")] = False,
 ) -> None:
     """Run a notebook over a grid of parameters."""
@@ -171,6 +194,8 @@ def sweep(
         todo, root, folder, scheduler=scheduler, workers=workers, fork=not fresh, say=say
     )
     say(f"{count['done']} done, {count['skipped']} skipped, in {folder / page.name}")
+    for one in todo if html else ():
+        _html(one, root, folder / page.name / one.id, folder)
 
 
 @app.command()
