@@ -30,9 +30,14 @@ from companion.theory.files import write_whole
 _LEFT_OUT = (
     ".bd-sidebar-primary, .primary-toggle, .search-button, #pst-search-dialog, .prev-next-footer, "
     ".dropdown-download-buttons, .dropdown-source-buttons, .dropdown-launch-buttons, "
-    "[class^=live], .skip-link, link:not([rel=stylesheet])"
+    "[class^=live-], .skip-link, link:not([rel=stylesheet])"
 )
-_SCRIPTS_LEFT_OUT = re.compile(r"search|language_data|live/")
+_SCRIPTS_LEFT_OUT = re.compile(r"search|language_data|live/|companion\.js")
+# What the site's own script loads where a page has such a figure.
+_FIGURES = {
+    ".live": ("live.js",),
+    ".explore": ("d3/d3.min.js", "plot/plot.umd.min.js", "explore.js"),
+}
 
 
 def write_html(run: Run, root: Path, folder: Path, cache: Path) -> Path:
@@ -51,7 +56,7 @@ def write_html(run: Run, root: Path, folder: Path, cache: Path) -> Path:
     place = cache / "html"
     place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / "lock"):
-        source = _source(root, place / "source")
+        source = _source(root, place / "source", name)
         (source / "notebooks" / f"{name}.ipynb").unlink(missing_ok=True)
         text = _explained(run, folder)
         (source / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
@@ -71,8 +76,8 @@ def write_html(run: Run, root: Path, folder: Path, cache: Path) -> Path:
     return folder / f"{name}.html"
 
 
-def _source(root: Path, source: Path) -> Path:
-    """Make a folder that looks like the checkout, but for the notebooks, which are links."""
+def _source(root: Path, source: Path, name: str) -> Path:
+    """Make a folder of links that looks like the checkout, whose contents name the page."""
     (source / "notebooks").mkdir(parents=True, exist_ok=True)
     for folder in (source, source / "notebooks"):
         for link in folder.iterdir():
@@ -85,6 +90,10 @@ def _source(root: Path, source: Path) -> Path:
     for path in (root / "notebooks").iterdir():
         if path.suffix != ".md":
             (source / "notebooks" / path.name).symlink_to(path)
+    toc = (root / "book" / "_toc.yml").read_text("utf-8")
+    if not re.search(rf"notebooks/{name}\s*$", toc, re.MULTILINE):  # a page of one's own
+        toc += f"  - caption: Own pages\n    chapters:\n      - file: notebooks/{name}\n"
+    (source / "toc.yml").write_text(toc, encoding="utf-8")
     return source
 
 
@@ -99,8 +108,8 @@ def _explained(run: Run, folder: Path) -> str:
         for differs in [value != defaults[name]]
     ]
     note = (
-        f"\n:::{{important}} A rerun of {record['finished'][:10]}\n"
-        f"with {', '.join(rows) or 'no parameters'}. Numbers, figures and checks are this run's; "
+        f"\n:::{{admonition}} A rerun, {record['finished'][:10]}\n:class: important\n"
+        f"With {', '.join(rows) or 'no parameters'}. Numbers, figures and checks are this run's; "
         "the text is the book's, which was written at its own parameters.\n:::\n"
     )
     first = next(cell for cell in nb.cells if cell.cell_type == "markdown")
@@ -129,14 +138,21 @@ def _style(path: Path) -> str:
         return f"url({_data(file) if wanted else 'data:,'})"
 
     text = re.sub(r"/\*# sourceMappingURL.*?\*/", "", path.read_text("utf-8"))
+    more = r"@import (?:url\()?[\"']([^\"':]+)[\"']\)?;"
+    text = re.sub(more, lambda match: _style(path.parent / match[1]), text)
     return re.sub(r"url\(([^)]*)\)", put, text)
+
+
+def _script(path: Path) -> str:
+    """Return a script as it may stand in a page."""
+    return path.read_text("utf-8").replace("</script", r"<\/script")
 
 
 def _one_file(page: Path, site: Path, address: str) -> str:
     """Put styles, scripts, fonts and pictures into a page; lead its links to the book."""
     from bs4 import BeautifulSoup
 
-    soup = BeautifulSoup(page.read_text("utf-8"), "html.parser")
+    soup: Any = BeautifulSoup(page.read_text("utf-8"), "html.parser")
 
     def file(url: str) -> Path:
         return (page.parent / unquote(re.split("[?#]", url)[0])).resolve()
@@ -151,9 +167,12 @@ def _one_file(page: Path, site: Path, address: str) -> str:
         if _SCRIPTS_LEFT_OUT.search(url):
             tag.decompose()
             continue
-        tag.string = file(url).read_text("utf-8").replace("</script", r"<\/script")
+        tag.string = _script(file(url))
         if "defer" in tag.attrs:  # which holds for files alone
             soup.body.append(tag.extract())
+    for name in (name for kind, names in _FIGURES.items() if soup.select(kind) for name in names):
+        soup.body.append(script := soup.new_tag("script"))
+        script.string = _script(page.parents[1] / "_static" / name)
     for tag in soup.select("img[src], source[src]"):
         if not tag["src"].startswith("data:"):
             tag["src"] = _data(file(tag["src"]))
@@ -179,7 +198,7 @@ def _build(source: str, place: str, name: str) -> None:
 
     given: Mapping[str, Any] = {
         "latex_individualpages": False,
-        "external_toc_path": f"{source}/book/_toc.yml",
+        "external_toc_path": f"{source}/toc.yml",
     }
     build_sphinx(
         source, f"{place}/site", path_config=f"{source}/book/_config.yml", noconfig=True,
