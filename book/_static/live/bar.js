@@ -65,16 +65,16 @@ window.companionRun = (() => {
   const put = (name, data) => (arrived[name] = data); // called by those scripts
   const MB = (bytes) => (bytes / 1e6).toFixed(1);
 
-  async function bring() {
+  async function bring(alive) {
     const all = files.reduce((sum, [, size]) => sum + size, 0);
     let have = 0;
     const more = (bytes) => {
       have += bytes;
-      status.textContent = `Loading the runtime: ${MB(have)} of ${MB(all)} MB.`;
+      if (alive()) status.textContent = `Loading the runtime: ${MB(have)} of ${MB(all)} MB.`;
     };
     more(0);
     for (const [name, size] of files) {
-      if (root.dataset.liveState !== "loading") throw new Error("stopped");
+      if (!alive()) throw new Error("stopped");
       if (arrived[name]) more(size);
       else if (location.protocol === "file:") {
         await load(new URL(`${name}.js`, assets).href); // a file may not fetch its neighbours
@@ -92,9 +92,11 @@ window.companionRun = (() => {
   let runtime; // promise of a worker in which Python has started
   let quit = () => {};
   async function begin() {
+    let alive = true;
+    quit = () => (alive = runtime = undefined);
     state("loading");
     if (!companionRun.worker) await load(new URL("worker.js", here).href);
-    await bring();
+    await bring(() => alive);
     status.textContent = "Starting Python.";
     const script = new Blob([`(${companionRun.worker})();`], { type: "text/javascript" });
     const worker = new Worker(URL.createObjectURL(script));
@@ -118,11 +120,14 @@ window.companionRun = (() => {
     await call("start", { files: arrived, packages });
     return call;
   }
-  const start = () =>
-    (runtime ??= begin().catch((error) => {
-      runtime = undefined;
+  const start = () => {
+    if (runtime) return runtime;
+    const mine = begin().catch((error) => {
+      if (runtime === mine) runtime = undefined;
       throw error;
-    }));
+    });
+    return (runtime = mine);
+  };
 
   /* --- the page's cells --------------------------------------------------------------------------------------- */
 
@@ -265,7 +270,13 @@ window.companionRun = (() => {
       else report(said, "unitary.safetensors", await python("read", { name: "unitary.safetensors" }));
     });
   const convert = find("convert"), recheck = find("recheck");
-  const again = () => convert.files.length && ask(convert, "convert", "network.safetensors", field("bound").value, field("nonlinearity").value);
+  let used; // a field reports a change when it is left: what was converted with it already stays
+  const again = ({ target }) => {
+    const options = [field("bound").value, field("nonlinearity").value];
+    if (!convert.files.length || (target !== convert && String(options) === used)) return;
+    used = String(options);
+    ask(convert, "convert", "network.safetensors", ...options);
+  };
   if (convert) for (const input of [convert, field("bound"), field("nonlinearity")]) input.addEventListener("change", again);
   recheck?.addEventListener("change", () => recheck.files.length && ask(recheck, "recheck", "dropped.json"));
   const student = parameters.map((p) => field(p.name)).find((input) => input.type === "file");
