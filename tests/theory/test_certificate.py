@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import resource
+import time
 from dataclasses import replace
 from fractions import Fraction
 
@@ -71,8 +75,8 @@ def test_every_witness_is_certified_and_rechecks(tmp_path_factory, seed, n, dtyp
     student = float_student(seed, n, 2 * n - 1).astype(dtype)
     w = find_witness(student, 1.0)
     c = certify_witness(student, w, input_bound=1.0)
-    low_t, high_t = (Fraction(float.fromhex(v)) for v in c.body["teacher_interval"])
-    low_s, high_s = (Fraction(float.fromhex(v)) for v in c.body["student_interval"])
+    low_t, high_t = map(number, c.body["teacher_interval"])
+    low_s, high_s = map(number, c.body["student_interval"])
     apart = max(low_s - high_t, low_t - high_s)
     assert 0 < apart <= Fraction(w.gap) * (1 + Fraction(1, 2**50))
     assert apart >= Fraction(w.gap) * (1 - Fraction(1, 2**20))
@@ -121,18 +125,32 @@ def rewrite(path, change, *, rehash):
     path.write_text(json.dumps(content))
 
 
+def number(text):
+    return Fraction(float.fromhex(text)) if "x" in text else Fraction(text)
+
+
 def bump(body, *keys):
     *most, last = keys
     for key in most:
         body = body[key]
-    value = body[last]
-    body[last] = (float.fromhex(value) + 1).hex() if "x" in value else str(Fraction(value) + 1)
+    body[last] = str(number(body[last]) + 1)
+
+
+def bump_by(row, at, by):
+    row[at] = str(number(row[at]) + by)
 
 
 DIFFERENCE_FORGERIES = {
     "weight": lambda c: c["body"]["student"].update(b=["0x1.0p+20"] * 5),
     "input": lambda c: bump(c["body"], "input", 0, 0),
     "gap": lambda c: bump(c["body"], "gap_above"),
+    "no gap": lambda c: c["body"].update(gap_above="0"),
+    "no bits": lambda c: c["body"].update(bits=0),
+    "a list for a kind": lambda c: c.update(kind=[]),
+    "a huge fraction": lambda c: bump_by(c["body"]["student"]["C"][0], 0, 10**400),
+    "the ends exchanged": lambda c: (
+        c["body"]["teacher_interval"].reverse() or bump(c["body"], "teacher_interval", 0)
+    ),
     "negative gap": lambda c: c["body"].update(gap_above="-0x1.0p+0"),
     "interval": lambda c: c["body"].update(teacher_interval=["0x1.8p+2", "0x1.9p+2"]),
     "wide interval": lambda c: c["body"].update(student_interval=["-0x1.0p+9", "0x1.0p+9"]),
@@ -214,6 +232,108 @@ def test_files_that_are_no_certificates(tmp_path):
         recheck(tmp_path / "absent.json")
 
 
+def test_the_path_inside_the_file_is_named(difference):
+    rewrite(difference, lambda c: c["body"]["student"]["W"][2].__setitem__(1, "1e5"), rehash=True)
+    with pytest.raises(CertificateError, match=r"body\.student\.W\[2\]\[1\] is '1e5'; it must be"):
+        recheck(difference)
+    rewrite(difference, lambda c: c.update(kind=[]), rehash=False)
+    with pytest.raises(CertificateError, match=r"file\.kind is list; it must be 'difference'"):
+        recheck(difference)
+
+
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("/dev/zero", tmp_path / "pipe", tmp_path):
+        with pytest.raises(CertificateError, match="regular file"):
+            recheck(path)
+
+
+def network(N, m, p, activation="relu", W=None, entry=None):
+    draw = random.Random(0)  # noqa: S311
+    entry = entry or (lambda: f"0x1.{draw.getrandbits(52):013x}p-{draw.randrange(1, 9)}")
+    rows = {"W": (N, N), "F": (N, m), "C": (p, N)}
+    arrays = {k: [[entry() for _ in range(j)] for _ in range(i)] for k, (i, j) in rows.items()}
+    vectors = {k: [entry() for _ in range(N)] for k in ("b", "h_init")}
+    return {"activation": activation, **arrays, **vectors, **({"W": W} if W else {})}
+
+
+def claim(student, steps, bits=128):
+    inputs = [["1"] * len(student["F"][0])] * steps
+    return "difference", {
+        "student": student, "input": inputs, "input_bound": None, "step": steps - 1, "output": 0,
+        "bits": bits, "teacher_interval": ["-1", "9"], "student_interval": ["-9", "-8"],
+        "gap_above": "1",
+    }  # fmt: skip
+
+
+def same(rnn, inputs, bound=None):
+    extra = {"state_norm": "9", "state_upper": ["9"] * len(rnn["W"])} if bound else {}
+    body = {"network": rnn, "unitary": rnn, "input": inputs, "input_bound": bound, **extra}
+    return "equality", body
+
+
+def rotation(N, r=5):
+    """An orthogonal matrix of Fractions, of longer ones for a long r."""
+    p, q, r = ("3", "4", "5") if r == 5 else (r * r - 1, 2 * r, r * r + 1)
+    W = [["0"] * N for _ in range(N)]
+    for i in range(0, N, 2):
+        W[i][i] = W[i + 1][i + 1] = f"{p}/{r}"
+        W[i][i + 1], W[i + 1][i] = f"-{q}/{r}", f"{q}/{r}"
+    return W
+
+
+def seventh(start=1):
+    return lambda: f"{start}/7"
+
+
+HOSTILE = {
+    "inputs": lambda: claim(network(1, 512, 512, entry=seventh()), 480),
+    "outputs": lambda: claim(network(2, 200, 200), 100),
+    "states": lambda: claim(network(200, 1, 1), 100),
+    "steps": lambda: claim(network(150, 1, 1), 4096),
+    "bits": lambda: claim(network(1, 1, 1, "tanh"), 4096, bits=2**14),
+    "bits and fewer steps": lambda: claim(network(2, 1, 1, "sigmoid"), 200, bits=2**14),
+    "large numbers": lambda: claim(network(3, 1, 1, entry=lambda: "0x1.0p+1023"), 3000),
+    "large numbers, tanh": lambda: claim(network(3, 1, 1, "tanh", entry=lambda: "0x1.0p+1023"),
+                                         3000),
+    "small numbers": lambda: claim(network(3, 1, 1, "tanh", entry=lambda: "0x1.0p-1022"), 3000),
+    "long numbers": lambda: claim(network(14, 1, 1, entry=lambda: "1/" + "7" * 3990), 200),
+    "wide F": lambda: same(network(2, 512, 1, W=rotation(2)), [["1"] * 512] * 2, "1"),
+    "square F": lambda: same(network(200, 200, 1, W=rotation(200), entry=seventh()),
+                             [["1"] * 200] * 2, "1"),
+    "exact steps": lambda: same(network(2, 1, 1, W=rotation(2), entry=seventh()), [["1/3"]] * 4096),
+    "exact outputs": lambda: same(network(2, 1, 99, W=rotation(2), entry=seventh()),
+                                  [["1/3"]] * 1500),
+    "exact states": lambda: same(network(100, 1, 1, W=rotation(100), entry=seventh()),
+                                 [["1/3"]] * 50),
+    "long rotation": lambda: same(network(2, 1, 1, W=rotation(2, 2**2000), entry=seventh()),
+                                  [["1/3"]] * 80),
+    "long inputs": lambda: same(network(2, 1, 1, W=rotation(2), entry=seventh()),
+                                [["1/" + str(3**4000)]] * 900),
+    "different inputs": lambda: same(network(2, 1, 1, W=rotation(2)),
+                                     [[f"1/{i + 2}"] for i in range(4096)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_sizes_end_soon_and_in_little_memory(tmp_path, name):
+    kind, body = HOSTILE[name]()
+    Certificate(kind, "?", body).save(tmp_path / "c.json")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun = time.process_time()
+    with pytest.raises(CertificateError):  # of work, or since the sentence is not "?"
+        recheck(tmp_path / "c.json")
+    assert time.process_time() - begun < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
+
+
+def test_the_work_of_a_maker_is_bounded_too():
+    student = float_student(n=40, N=79)
+    x = np.ones((4000, 40))
+    with pytest.raises(CertificateError, match="s of work"):
+        certify_witness(student, Witness(x, x.copy(), x.copy(), 1.0, 0, 0))
+
+
 def test_another_version_is_refused(difference):
     rewrite(difference, lambda c: c.update(version=1), rehash=True)
     with pytest.raises(CertificateError, match="version"):
@@ -242,6 +362,28 @@ def test_the_bias_of_theorem_1_is_provably_enough(seed, n, bound):
     x = np.zeros((1, 2), dtype=int)
     with pytest.raises(CertificateError, match=r"M is too small|outputs differ"):
         certify_equivalence(rnn, low, x, input_bound=bound)
+
+
+@pytest.mark.parametrize("zero", ["F", "W", "b", "C", "h_init"])
+def test_equality_of_a_network_with_a_zero_parameter(tmp_path, zero):
+    rng = np.random.default_rng(0)
+    W, U = rational_contraction(2, rng)
+    if zero == "W":
+        W, U = 0 * W, np.roll(np.eye(4, dtype=int), 2, axis=0).astype(object)
+    rnn = RNN(W, fractions(rng, 2, 1), fractions(rng, 2), fractions(rng, 1, 2), fractions(rng, 2))
+    rnn = replace(rnn, **{zero: 0 * getattr(rnn, zero)})
+    unitary = unitary_equivalent(rnn, 3, dilation=U)
+    certify_equivalence(rnn, unitary, fractions(rng, 9, 1), input_bound=3).save(tmp_path / "c.json")
+    assert "every horizon" in str(recheck(tmp_path / "c.json"))
+
+
+def test_a_bound_that_is_no_float_is_covered(tmp_path):
+    # ⅓ rounds down to a float; what is proved and printed holds for ⅓ all the same.
+    rng = np.random.default_rng(5)
+    rnn, unitary = exact_pair(2, rng, Fraction(1, 3) * (1 + Fraction(1, 10**6)))
+    c = certify_equivalence(rnn, unitary, fractions(rng, 3, 2), input_bound=Fraction(1, 3))
+    assert "|x(k)| ≤ 0.33333333333333333," in str(c)
+    assert number(c.body["input_bound"]) == Fraction(1, 3)
 
 
 def test_hypotheses_of_the_equality_are_checked():

@@ -46,9 +46,9 @@ Array = np.ndarray
 
 FORMAT, VERSION = "companion certificate", 2
 # A file from anywhere must not be able to keep the checker busy for long.
-MAX_BYTES = 4_000_000
+MAX_BYTES = 2_000_000
 MAX_BITS = 2**14  # of the balls
-MAX_WORK = 5e9  # nanoseconds, reckoned for one core of 2020; a slower one takes longer
+MAX_WORK = 5e9  # nanoseconds of one core, as reckoned below
 _FINE = 48  # an interval is rounded outwards to multiples of 2^-48 of the gap
 
 
@@ -269,7 +269,7 @@ def _prove_difference(body: Any) -> str:
         ("teacher", "student"), intervals, _enclosures(student, x, k, c, bits), strict=True
     ):
         if not low <= least <= most <= high:
-            raise CertificateError(f"the {name}'s output is not inside body.{name}read.interval.")
+            raise CertificateError(f"the {name}'s output is not inside body.{name}_interval.")
     if not 0 < at["gap_above"] <= _apart(*intervals):
         raise CertificateError("body.gap_above is not above 0, or not proved by the intervals.")
     teacher_text, student_text = (
@@ -309,11 +309,13 @@ def _apart(one: Ends, other: Ends) -> Fraction:
 
 
 def _limit_ball_work(rnn: RNN, steps: int, bits: int) -> None:
-    smooth = 2000 + bits**2 / 100 if rnn.activation in ("sigmoid", "tanh") else 0
-    work = steps * rnn.n * ((rnn.n + rnn.m + rnn.p) * (200 + 0.8 * bits) + smooth)
-    # The teacher's states, one an output; and balls in plain Python take some 40 times longer.
-    work += steps * rnn.m * (200 + bits + smooth)
-    _limit_work(work * (40 if balls_are() == "python" else 1))
+    N, m, slower = rnn.n, rnn.m, 30 if balls_are() == "python" else 1
+    smooth = 1500 + bits**2 / 300 if rnn.activation in ("sigmoid", "tanh") else 0
+    _limit_work(
+        6000 * (N * (N + m + rnn.p) + steps * (m + 4))  # every number is made a ball once
+        + slower * steps * N * (N + m + rnn.p) * (150 + 0.4 * bits)
+        + slower * steps * (N + m) * smooth  # the teacher has a state for each output
+    )
 
 
 def _limit_work(nanoseconds: float) -> None:
@@ -337,7 +339,8 @@ def _prove_equality(body: Any) -> str:
         raise CertificateError("body.network and body.unitary must be ReLU networks.")
     if (rnn.m, rnn.p) != (unitary.m, unitary.p) or x.shape[1] != rnn.m:
         raise CertificateError("body.network, body.unitary and body.input do not fit together.")
-    _limit_work(_exact_work(rnn, x) + _exact_work(unitary, x))
+    norms = _norm_work(rnn.W) + _norm_work(rnn.F) if bounded else 0
+    _limit_work(_run_work(rnn, x) + _run_work(unitary, x) + norms)
     if not is_unitary(unitary):
         raise CertificateError("the recurrent matrix of the unitary network is not orthogonal.")
     runs = zip(integer_outputs(rnn, x), integer_outputs(unitary, x), strict=True)
@@ -392,7 +395,7 @@ def _length_above(v: Array) -> Fraction:
 
 
 def _norm_above(A: Array) -> Fraction:
-    """Bound ‖A‖₂ from above: by LAPACK and a margin, then c²I − AᵀA ≻ 0 is proved."""
+    """Bound ‖A‖₂ from above: by LAPACK and a margin, then c²I − AAᵀ ≻ 0 (or AᵀA) is proved."""
     largest = max(abs(v) for v in A.flat)
     if not largest:
         return Fraction(0)
@@ -401,29 +404,36 @@ def _norm_above(A: Array) -> Fraction:
     # Half the margin of `state_bound`, whose ball is to be confirmed.
     eps = 5 * sum(A.shape) * float(np.finfo(float).eps)
     c = Fraction(float(np.linalg.norm(scaled.astype(float), 2)) * (1 + eps))
-    if not positive_definite(np.diag(np.full(A.shape[1], c * c)) - product(scaled.T, scaled)):
+    if A.shape[0] > A.shape[1]:
+        scaled = scaled.T
+    if not positive_definite(np.diag([c * c] * len(scaled)) - product(scaled, scaled.T)):
         raise CertificateError("the norm of a matrix could not be bounded.")
     return c * unit
 
 
-def _exact_work(rnn: RNN, x: Array) -> Any:
-    """Reckon the nanoseconds of `_prove_equality` for one network: h⁽ᵏ⁾ lengthens by W's a step."""
-    bits = {name: _bits(a, f"body…{name}") for name, a in vars(rnn).items() if name != "activation"}
-    T, N, w, rest = len(x), rnn.n, bits["W"], sum(bits.values()) + _bits(x, "body.input")
-    words = (T * w + rest) / 30  # of the last state; 30 bits are a digit of Python's integers
-    steps = N * (N + rnn.p) * (80 + words * (w / 30 + 1)) + N * words * rest / 30
-    compared = 6 * rnn.p * words**1.6
-    definite = N**3 * (300 + 10 * (N * (2 * w + 110) / 30) ** 1.6)
-    return T * (steps + compared + N * rnn.m * (80 + rest)) + definite + rnn.m**3 * 300
+def _run_work(rnn: RNN, x: Array) -> Any:
+    """Reckon the nanoseconds of an exact run, whose states lengthen by W's bits at every step."""
+    W, F, b, C, h, u = (_bits(a) for a in (rnn.W, rnn.F, rnn.b, rnn.C, rnn.h_init, x))
+    T, N, drive = len(x), rnn.n, F + b + h + u
+    digits = (T * W + C + drive) / 30  # of the last state, as Python's integers have them
+    step = N * (N + rnn.p) * (80 + digits * (W / 30 + 1) / 2) + N * digits * drive / 60
+    turned = N**3 * (100 + (W / 30) ** 1.6)  # UᵀU
+    return turned + T * (step + 1.2 * rnn.p * digits**1.6 + (N + rnn.p) * rnn.m * (100 + F + u))
 
 
-def _bits(a: Array, path: str) -> int:
+def _norm_work(A: Array) -> Any:
+    """Reckon the nanoseconds of `_norm_above`: minors of k rows have k times the digits."""
+    size = min(A.shape)
+    return size**2 * (max(A.shape) * 100 + size * (300 + (size * (_bits(A) / 15 + 4)) ** 1.6))
+
+
+def _bits(a: Array) -> int:
     """Measure the integers over the common denominator of an array."""
     d: int = 1
     for v in {v.denominator for v in a.flat}:
         d = lcm(d, v)
         if d.bit_length() > 20_000:
-            raise CertificateError(f"{path} has denominators too long for an exact run.")
+            raise CertificateError("the denominators are too long for an exact run.")
     return d.bit_length() + int(max(v.numerator.bit_length() for v in a.flat))
 
 
