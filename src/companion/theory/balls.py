@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import cache
 from importlib.util import find_spec
 from math import isqrt
 from typing import Any
@@ -42,19 +43,13 @@ class Ball:
     e: int
     bits = 53
 
-    def __init__(self, value: Any = 0, radius: Any = 0) -> None:
-        if isinstance(value, Ball):
-            self.m, self.r, self.e = value.m, value.r, value.e
-            return
-        q, rad = Fraction(value), Fraction(radius)
-        d = q.denominator
-        power = d & (d - 1) == 0  # dyadic numbers are kept as they are
-        self.e = 1 - d.bit_length() if power else floor_log2(abs(q)) - Ball.bits
-        if rad:
-            self.e = min(self.e, floor_log2(rad) - 2)
-        scaled = q / Fraction(2) ** self.e
-        self.m = scaled.numerator // scaled.denominator
-        self.r = -(-rad // Fraction(2) ** self.e) + (self.m != scaled)
+    def __init__(self, value: float | Fraction = 0) -> None:
+        q = Fraction(value)
+        p, d = q.numerator, q.denominator
+        # Dyadic numbers are kept as they are; others get one bit more than is worked with.
+        up = d.bit_length() - 1 if d & (d - 1) == 0 else Ball.bits - floor_log2(abs(q))
+        self.m, lost = divmod(p << up, d) if up >= 0 else divmod(p, d << -up)
+        self.r, self.e = int(lost != 0), -up
 
     @classmethod
     def _of(cls, m: int, r: int, e: int) -> Ball:
@@ -216,28 +211,18 @@ def _as_ball(value: Any) -> Ball:
     return Ball._of(value, 0, 0) if type(value) is int else Ball(value)
 
 
-_UNIT = Ball(0, 1)  # 0 ± 1
-_chosen = ""  # what balls are made of in this process, once they are needed
+_UNIT = Ball._of(0, 1, 0)  # 0 ± 1
 
 
-def use_balls(of: str) -> None:
-    """Choose what balls are made of in this process: "flint" or "python".
-
-    Without a choice they are of flint where it is installed, unless COMPANION_BALLS is "python".
-    Both enclose the same numbers.
-    """
-    global _chosen
-    if of not in ("flint", "python"):
-        raise ValueError(f"balls of {of!r} are not known; allowed: 'flint', 'python'.")
-    _chosen = of
+@cache
+def _flint_is_installed() -> bool:
+    return find_spec("flint") is not None
 
 
 def balls_are() -> str:
-    """Say what balls are made of: "flint" or "python"."""
-    if not _chosen:
-        installed = "flint" if find_spec("flint") else "python"
-        use_balls(os.environ.get("COMPANION_BALLS") or installed)
-    return _chosen
+    """Say what balls are made of here: "flint" or "python", which COMPANION_BALLS can ask for."""
+    asked = os.environ.get("COMPANION_BALLS") == "python"
+    return "python" if asked or not _flint_is_installed() else "flint"
 
 
 @contextmanager
@@ -259,7 +244,7 @@ def precision(bits: int) -> Iterator[None]:
 def ball(value: float | Fraction, radius: float = 0) -> Any:
     """Enclose a number, to the working precision, or an interval around it."""
     if balls_are() == "python":
-        return Ball(value, radius)
+        return Ball(value) + _UNIT * Ball(radius) if radius else Ball(value)
     from flint import arb, fmpq
 
     q = Fraction(value)
