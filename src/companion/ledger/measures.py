@@ -7,7 +7,7 @@ their answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
@@ -26,20 +26,38 @@ Answer = str
 Found = tuple[Numbers, Answer]
 
 
-def answer(yes: Sequence[bool], no: Sequence[bool]) -> Answer:
-    """Yes if every part is, no if one is contradicted."""
-    return "yes" if all(yes) else "no" if any(no) else "open"
+class Tally:
+    """What the parts of a claim say, and their numbers by name.
 
+    All must say yes (an intersection-union test, Berger 1982), at the full error each; one no is
+    enough, at its share of it. ``needed``: how many systems or seeds would decide what is open,
+    infinite where none would.
+    """
 
-def _difference(e: Evidence, given: Given, reading: Reading, pair: Sequence[Any]) -> Array:
-    """Score of the first of a pair less that of the second, on the systems that have both."""
-    (model_a, n_a), (model_b, n_b) = pair
-    a = e.scores(given, reading, model_a, n_a)
-    if model_b == "optimum":
-        d = a - optimum(given["snr_db"])
-    else:
-        d = a - e.scores(given, reading, model_b, n_b)  # aligned by seed and system
-    return _enough(d, given, f"pairs of {model_a} {n_a} and {model_b} {n_b}")
+    def __init__(self, *names: str) -> None:
+        self.numbers: Numbers = {name: [] for name in names}
+        self.yes: list[bool] = []
+        self.no: list[bool] = []
+        self.needed = 0.0
+        self.fit = True
+
+    def add(self, yes: bool, no: bool, row: Iterable[float], needed: float | None = 0) -> None:
+        """Add a part."""
+        self.yes.append(bool(yes))
+        self.no.append(bool(no))
+        if not yes:
+            self.needed = max(self.needed, np.inf if needed is None else needed)
+        for name, value in zip(self.numbers, row, strict=True):
+            self.numbers[name].append(float(value))
+
+    def found(self) -> Found:
+        """The numbers and the answer."""
+        answer = "yes" if all(self.yes) else "no" if any(self.no) else "open"
+        if not self.fit:
+            answer = "unfit"
+        elif answer == "open" and self.needed:
+            self.numbers["needed"] = [self.needed]
+        return self.numbers, answer
 
 
 def _enough(values: Any, given: Given, what: str) -> Array:
@@ -61,70 +79,65 @@ def contrast(e: Evidence, given: Given, reading: Reading) -> Found:
     """Differences a − b of test R² in pairs of systems, each against a margin.
 
     ``pairs`` lists [[model, n], [model, n]]; the model "optimum" is 1/(1 + 10^(−SNR/10)). ``is``:
-    "below" by more than the margin, "not below" by more than it, or "equivalent" within it. Each
-    pair is tested at ``alpha`` for yes, which needs them all (an intersection-union test, Berger
-    1982), and at its share of alpha for no, for which one is enough. Where none is decided,
-    ``needed`` is how many systems would decide the pairs that are open; infinite: none would.
+    "below" by more than the margin, "not below" by more than it, or "equivalent" within it, which
+    two one-sided tests say.
     """
-    alpha, margin, kind = given["alpha"], given["margin"], given["is"]
-    summary: Any = reading["summary"]
-    numbers: Numbers = {summary: [], "low": [], "high": [], "systems": []}
-    yes, no, fit, needed = [], [], [], [0.0]
-    for pair in given["pairs"]:
-        d = _difference(e, given, reading, pair)
-        found = interval(d, summary, 1 - alpha)
-        wide = interval(d, summary, 1 - alpha / len(given["pairs"]))
-        if kind == "equivalent":
-            tests = interval(d, summary, 1 - 2 * alpha)  # two one-sided tests at alpha
-            yes.append(tests.low > -margin and tests.high < margin)
-            no.append(wide.low > margin or wide.high < -margin)
-        elif kind == "below":
-            yes.append(found.high < -margin)
-            no.append(wide.low > -margin)
-        else:
-            yes.append(found.low > -margin)
-            no.append(wide.high < -margin)
-        fit.append(_fit(d, given, reading, 1 - alpha))
-        if not yes[-1]:
-            bound = margin if kind == "equivalent" and found.estimate > 0 else -margin
-            needed.append(pairs_to_decide(found, bound) or np.inf)
-        for name, value in zip(numbers, found, strict=True):
-            numbers[name].append(float(value))
-    result = answer(yes, no) if all(fit) else "unfit"
-    return numbers | ({"needed": [max(needed)]} if result == "open" else {}), result
+    alpha, margin, summary = given["alpha"], given["margin"], reading["summary"]
+    low, high = {
+        "below": (-np.inf, -margin),
+        "not below": (-margin, np.inf),
+        "equivalent": (-margin, margin),
+    }[given["is"]]
+    tally = Tally(summary, "low", "high", "systems")
+    for (model_a, n_a), (model_b, n_b) in given["pairs"]:
+        a = e.scores(given, reading, model_a, n_a)
+        known = model_b == "optimum"
+        b = optimum(given["snr_db"]) if known else e.scores(given, reading, model_b, n_b)
+        # aligned by seed and system
+        d = _enough(a - b, given, f"pairs of {model_a} {n_a} and {model_b} {n_b}")
+        sides = 2 if given["is"] == "equivalent" else 1
+        test, found, wide = (
+            interval(d, summary, 1 - share)  # type: ignore[arg-type]  # one of its names
+            for share in (sides * alpha, alpha, alpha / len(given["pairs"]))
+        )
+        bound = high if found.estimate > 0 and sides == 2 else -margin
+        tally.add(
+            test.low > low and test.high < high,
+            wide.high < low or wide.low > high,
+            found,
+            pairs_to_decide(found, bound),
+        )
+        tally.fit &= _fit(d, given, reading, 1 - alpha)
+    return tally.found()
 
 
 def curve(e: Evidence, given: Given, reading: Reading) -> Found:
     """Our summary at each size of the poster's curve, against its value within its reading error.
 
     With ``poster_systems`` the interval is that of the difference to a mean of as many other
-    systems. A size agrees where the interval, at most ``resolution`` to each side, meets the value.
+    systems, s √(1/N + 1/others). A size agrees where the interval, at most ``resolution`` to each
+    side, meets the value.
     """
     points = e.curve(given["figure"], given["model"].upper())
-    level = 1 - given["alpha"] / len(points)
-    summary: Any = reading["summary"]
-    numbers: Numbers = {"n": [], summary: [], "low": [], "high": [], "poster": [], "error": []}
-    numbers["systems"] = []
-    yes, no, fit = [], [], []
+    level, summary = 1 - given["alpha"] / len(points), reading["summary"]
+    others = given.get("poster_systems", np.inf)
+    tally = Tally("n", summary, "low", "high", "poster", "error", "systems")
     for n, (value, error) in sorted(points.items()):
         scores = e.scores(given, reading, given["model"], n)
         d = _enough(scores, given, f"systems of {given['model']} {n}")
-        found = interval(d, summary, level)
-        others = given.get("poster_systems")
-        wider = (1 + len(d) / others) ** 0.5 if others else 1.0  # s √(1/N + 1/others)
-        low, high = (
-            found.estimate + wider * (end - found.estimate) for end in (found.low, found.high)
+        found = interval(d, summary, level)  # type: ignore[arg-type]  # one of its names
+        wider = (1 + len(d) / others) ** 0.5
+        low, high = (found.estimate + wider * (x - found.estimate) for x in found[1:3])
+        meets, half = low <= value + error and high >= value - error, (high - low) / 2
+        room = (given["resolution"] / half) ** 2 * (1 / len(d) + 1 / others) - 1 / others
+        tally.add(
+            meets and half <= given["resolution"],
+            not meets,
+            (n, found.estimate, low, high, value, error, len(d)),
+            1 / room if room > 0 else None,
         )
-        meets = low <= value + error and high >= value - error
-        yes.append(meets and (high - low) / 2 <= given["resolution"])
-        no.append(not meets)
-        fit.append(_fit(d, given, reading, level))
-        row = (n, found.estimate, low, high, value, error, len(d))
-        for name, number in zip(numbers, row, strict=True):
-            numbers[name].append(float(number))
-    result = answer(yes, no) if all(fit) else "unfit"
-    # the poster's own thirty systems leave more than the resolution, however many we have
-    return numbers | ({"needed": [np.inf]} if result == "open" else {}), result
+        tally.fit &= _fit(d, given, reading, level)
+    return tally.found()
 
 
 def divergence(e: Evidence, given: Given, reading: Reading) -> Found:
@@ -143,8 +156,10 @@ def divergence(e: Evidence, given: Given, reading: Reading) -> Found:
     a, b = (x.ravel() if given.get("each") else x.sum(0) for x in (1 * lost[0], 1 * lost[1]))
     fewer, more = int((a < b).sum()), int((a > b).sum())
     sure = fewer + more > 0 and binomtest(fewer, fewer + more).pvalue < given["alpha"]
-    numbers = {"lost": [float(x.sum()) for x in lost], "of": [float(lost[0].size)]}
-    return numbers, answer([sure and fewer > more], [sure and fewer < more])
+    tally = Tally()
+    tally.add(sure and fewer > more, sure and fewer < more, ())
+    tally.numbers = {"lost": [float(x.sum()) for x in lost], "of": [float(lost[0].size)]}
+    return tally.found()
 
 
 def within(e: Evidence, given: Given, reading: Reading) -> Found:
@@ -159,12 +174,17 @@ def within(e: Evidence, given: Given, reading: Reading) -> Found:
     values = given["T"] / values if "T" in given else values
     lowest, highest = given["low"], given["high"]
     if given.get("every"):
-        inside = (values > lowest) & (values < highest)
-        numbers = {"least": [float(values.min())], "greatest": [float(values.max())]}
-        return numbers, answer([bool(inside.all())], [not inside.all()])
-    median, low, high, _ = interval(values, "median", 1 - given["alpha"])
-    numbers = {"median": [median], "low": [low], "high": [high]}
-    return numbers, answer([lowest <= low and high <= highest], [high < lowest or low > highest])
+        tally, ends = Tally("least", "greatest"), (values.min(), values.max())
+        inside = ends[0] > lowest and ends[1] < highest
+        tally.add(inside, not inside, ends)
+    else:
+        tally, found = (
+            Tally("median", "low", "high"),
+            interval(values, "median", 1 - given["alpha"]),
+        )
+        outside = found.high < lowest or found.low > highest
+        tally.add(lowest <= found.low and found.high <= highest, outside, found[:3])
+    return tally.found()
 
 
 def _spread(v: Array) -> tuple[float, float]:
@@ -183,13 +203,12 @@ def accuracy(e: Evidence, given: Given, reading: Reading) -> Found:
 
     ``pairs`` lists [[curve, N], [curve, N]]; the curve "poster NAME" is the poster's own. Welch's
     interval over seeds. ``at`` says which pairs were run; without all of them there is no yes.
-    ``needed`` is how many seeds would decide those that are open.
     """
     from scipy.stats import t
 
     alpha, margin, missing = given["alpha"], given["margin"], []
-    numbers: Numbers = {"at": [], "mean": [], "low": [], "high": []}
-    yes, no, needed = [], [], [0.0]
+    low, high = (0.0, np.inf) if given["is"] == "above" else (-margin, margin)
+    tally = Tally("at", "mean", "low", "high")
     for k, pair in enumerate(given["pairs"]):
         mean, parts = 0.0, []
         try:
@@ -198,7 +217,6 @@ def accuracy(e: Evidence, given: Given, reading: Reading) -> Found:
                     mean += sign * e.curve(4, *FIGURE_4[name.removeprefix("poster ")])[units][0]
                 else:
                     v = e.accuracies(given, name, units).to_numpy()
-                    seeds = len(v)
                     mean += sign * float(v.mean())
                     parts.append(_spread(v))
         except NotTested as error:
@@ -209,23 +227,17 @@ def accuracy(e: Evidence, given: Given, reading: Reading) -> Found:
         half, wide = (
             t.ppf(1 - a / 2, free) * variance**0.5 for a in (alpha, alpha / len(given["pairs"]))
         )
-        if given["is"] == "above":
-            yes.append(mean - half > 0)
-            no.append(mean + wide < 0)
-        else:
-            yes.append(mean - half >= -margin and mean + half <= margin)
-            no.append(abs(mean) - wide > margin)
-        if not yes[-1]:
-            found = Interval(mean, mean - half, mean + half, seeds)
-            bound = 0.0 if given["is"] == "above" else float(np.copysign(margin, mean))
-            needed.append(pairs_to_decide(found, bound) or np.inf)
-        row = (float(k), mean, mean - half, mean + half)
-        for key, value in zip(numbers, row, strict=True):
-            numbers[key].append(float(value))
-    if not yes:
+        found = Interval(mean, mean - half, mean + half, len(v))
+        tally.add(
+            low < found.low and found.high < high,
+            mean + wide < low or mean - wide > high,
+            (k, *found[:3]),
+            pairs_to_decide(found, high if mean > 0 and np.isfinite(high) else low),
+        )
+    if not tally.yes:
         raise missing[0]
-    result = answer(yes, no) if any(no) or not missing else "not run"
-    return numbers | ({"needed": [max(needed)]} if result == "open" else {}), result
+    numbers, answer = tally.found()
+    return numbers, answer if any(tally.no) or not missing else "not run"
 
 
 # --- checks without a run: executed here, exactly
