@@ -117,38 +117,37 @@ def contractive(module: torch.nn.Module, norm: float = 0.99) -> torch.nn.Module:
     if not found:
         raise TypeError(f"{type(module).__name__} has no torch.nn.RNN or RNNCell to parametrise.")
     for part, name in found:
-        if parametrize.is_parametrized(part, name):
-            stack = part.parametrizations[name]  # type: ignore[index]
-            if len(stack) != 1 or getattr(stack[0], "norm", None) != norm:
-                raise ValueError(
-                    f"{name} is parametrized as {[type(p).__name__ for p in stack]}; first call "
-                    f"torch.nn.utils.parametrize.remove_parametrizations(module, {name!r})."
-                )
-        else:
+        if not parametrize.is_parametrized(part, name):
             parametrize.register_parametrization(part, name, cut_class()(norm))
+        elif not is_cut(part, name) or part.parametrizations[name][0].norm != norm:  # type: ignore[index]
+            raise ValueError(
+                f"{name} is parametrized already; first call "
+                f"torch.nn.utils.parametrize.remove_parametrizations(module, {name!r})."
+            )
     return module
 
 
-_REMOVERS = {"WeightNorm": "torch.nn.utils.remove_weight_norm",
-             "SpectralNorm": "torch.nn.utils.remove_spectral_norm"}  # fmt: skip
+_REMOVERS = {
+    "WeightNorm": "torch.nn.utils.remove_weight_norm",
+    "SpectralNorm": "torch.nn.utils.remove_spectral_norm",
+}
 
 
 def require_plain(module: torch.nn.Module, names: Iterable[str]) -> None:
     """Refuse a module whose outputs are not those of its present parameters alone."""
     from torch.nn.utils import parametrize, prune
 
-    kind = type(module).__name__
     for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
-        if getattr(hook, "changes_nothing", False):
-            continue
-        name, remover = getattr(hook, "name", None), _REMOVERS.get(type(hook).__name__)
+        kind = getattr(hook, "__name__", type(hook).__name__)
+        name, remover = getattr(hook, "name", None), _REMOVERS.get(kind)
         if isinstance(hook, prune.BasePruningMethod):
             name, remover = hook._tensor_name, "torch.nn.utils.prune.remove"
         way = f"{remover}(module, {name!r})" if remover else "remove() of the handle it came with"
-        raise ValueError(
-            f"the {kind} has the hook {getattr(hook, '__name__', type(hook).__name__)}, which may "
-            f"change weights or outputs at each call; first call {way}."
-        )
+        if not getattr(hook, "changes_nothing", False):
+            raise ValueError(
+                f"the module has the hook {kind}, which may change weights or outputs at each "
+                f"call; first call {way}."
+            )
     for name in names:
         if parametrize.is_parametrized(module, name) and not is_cut(module, name):
             raise ValueError(
@@ -157,7 +156,7 @@ def require_plain(module: torch.nn.Module, names: Iterable[str]) -> None:
             )
         if name not in module._parameters and not is_cut(module, name):
             raise ValueError(
-                f"{name} is no Parameter of the {kind} but a value from elsewhere; first set "
+                f"{name} is no Parameter of the module but a value from elsewhere; first set "
                 f"module.{name} = torch.nn.Parameter(module.{name}.detach())."
             )
 
@@ -181,24 +180,23 @@ class Projection:
     module : a copy with plain weights, every recurrent norm at most the one asked for.
     norms : ‖W‖₂ of each recurrent weight before.
     distance : largest ‖W − W'‖₂ of a recurrent weight.
-    moved, rms : largest and root mean square change of an output on the data; None without data.
+    moved, rms : largest and root mean square change of an output on the data; nan without data.
     scale : root mean square of the outputs before, to compare with.
     """
 
     module: torch.nn.Module
     norms: tuple[float, ...]
     distance: float
-    moved: float | None = None
-    rms: float | None = None
-    scale: float | None = None
+    moved: float
+    rms: float
+    scale: float
 
     def __str__(self) -> str:
-        text = f"norms {', '.join(f'{v:.4g}' for v in self.norms)}; weights moved by at most "
-        text += f"{self.distance:.3g}"
-        if self.moved is not None:
-            text += f"; outputs by at most {self.moved:.3g}, {self.rms:.3g} in the mean (root mean "
-            text += f"square), where their own is {self.scale:.3g}"
-        return text
+        return (
+            f"norms before {', '.join(f'{v:.4g}' for v in self.norms)}; weights moved by at most "
+            f"{self.distance:.3g}; outputs moved by at most {self.moved:.3g}, by {self.rms:.3g} in "
+            f"the root mean square, where their own is {self.scale:.3g}"
+        )
 
 
 def nearest_contraction(
@@ -229,41 +227,34 @@ def nearest_contraction(
     import torch
     from torch.nn.utils.parametrize import remove_parametrizations
 
-    weights = [getattr(part, name).detach() for part, name in recurrent_weights(module)]
-    near = contractive(copy.deepcopy(module), norm)
-    for part, name in recurrent_weights(near):
-        remove_parametrizations(part, name)
-    pairs = [(W, getattr(part, name).detach())
-             for W, (part, name) in zip(weights, recurrent_weights(near), strict=True)]  # fmt: skip
-    norms = tuple(float(torch.linalg.matrix_norm(W, 2)) for W in weights)
-    distance = max(float(torch.linalg.matrix_norm(W - cut, 2)) for W, cut in pairs)
-    if data is None:
-        return Projection(near, norms, distance)
-    y, z = outputs(module, data), outputs(near, data)
-    return Projection(near, norms, distance, float((z - y).abs().max()),
-                      float((z - y).square().mean().sqrt()),
-                      float(y.square().mean().sqrt()))  # fmt: skip
+    near, norms, distances = contractive(copy.deepcopy(module), norm), [], []
+    for (old, name), (new, _) in zip(
+        recurrent_weights(module), recurrent_weights(near), strict=True
+    ):
+        remove_parametrizations(new, name)
+        W = getattr(old, name).detach()
+        norms.append(float(torch.linalg.matrix_norm(W, 2)))
+        distances.append(float(torch.linalg.matrix_norm(W - getattr(new, name).detach(), 2)))
+    moved = rms = scale = float("nan")
+    if data is not None:
+        y, z = _outputs(module, data), _outputs(near, data)
+        moved = float((z - y).abs().max())
+        rms, scale = (float(a.square().mean().sqrt()) for a in (z - y, y))
+    return Projection(near, tuple(norms), max(distances), moved, rms, scale)
 
 
-def outputs(module: torch.nn.Module, data: Any) -> torch.Tensor:
-    """Run a module in eval mode, without gradients; of what it returns take the first."""
+def _outputs(module: torch.nn.Module, data: Any) -> torch.Tensor:
+    """Run a copy of a module in eval mode, without gradients; of what it returns take the first."""
     import torch
 
-    arguments = data if isinstance(data, tuple) else (data,)
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            if isinstance(module, torch.nn.RNNCell) and arguments[0].ndim == 3:
-                h = None if len(arguments) == 1 else arguments[1]
-                states = []
-                for x in arguments[0]:
-                    h = module(x, h)
-                    states.append(h)
-                return torch.stack(states)
-            result = module(*arguments)
-            y: torch.Tensor = result[0] if isinstance(result, tuple) else result
-            return y
-    finally:
-        for part, training in modes:
-            part.training = training
+    still = copy.deepcopy(module).eval()
+    x, *rest = data if isinstance(data, tuple) else (data,)
+    with torch.no_grad():
+        if isinstance(still, torch.nn.RNNCell) and x.ndim == 3:
+            states = [still(x[0], *rest)]
+            for step in x[1:]:
+                states.append(still(step, states[-1]))
+            return torch.stack(states)
+        y = still(x, *rest)
+    first: torch.Tensor = y[0] if isinstance(y, tuple) else y
+    return first

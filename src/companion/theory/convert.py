@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from companion.theory.checks import size_of, whole_number
 from companion.theory.files import Tensor, read_tensors, shown, write_tensors
+from companion.theory.layers import named_arrays, read_layers, require_relu, unitary_layers
 from companion.theory.network import (
     RNN,
     Array,
@@ -24,10 +25,8 @@ from companion.theory.network import (
     simulate,
     spectral_norm,
 )
-from companion.theory.torch import padded_layers, require_relu, unitary_layers
 
 Tensors = dict[str, Tensor]
-_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of a layer, in torch's names
 
 # What parametrisations, torch's older hooks and pruning store in place of a weight, or beside it.
 _RAW = re.compile(
@@ -128,34 +127,25 @@ def convert_file(
     _check_paths(source, destination, overwrite)
     metadata, tensors = read_tensors(source)
     require_relu(_nonlinearity_of(metadata, nonlinearity))
-    prefix, is_cell = _prefix_of(tensors, prefix)
-    layers, own = _layers_of(tensors, prefix, is_cell)
-    X, start = size_of("input_bound", input_bound), size_of("initial_bound", initial_bound)
-    horizon = None if horizon is None else whole_number("horizon", horizon, least=1)
-    unitary, scales = unitary_layers(layers, X, horizon, start, rescale)
-    unitary = padded_layers(unitary)
+    prefix, ends = _network_in(tensors, prefix)
+    own = _own(tensors, prefix, ends)
+    layers = read_layers({name: tensor.array() for name, tensor in own.items()}, ends)
+    converted, scales = unitary_layers(layers, input_bound, horizon, initial_bound, rescale)
+    arrays = named_arrays(converted, ends)
     keys = list(dict.fromkeys([pad_readout] if isinstance(pad_readout, str) else pad_readout))
-    if both := sorted(own & set(keys)):
+    replaced = {prefix + name for name in own}
+    if both := sorted(replaced & set(keys)):
         raise ValueError(f"{shown(both[0])} is of the network itself and is converted anyway.")
-    padded = {key: _widened(tensors, key, scales[-1], unitary[0].n) for key in keys}
-    copied = {name: t for name, t in tensors.items() if name not in own | set(keys)}
-    report = Conversion(
-        destination=destination,
-        norms=tuple(map(spectral_norm, layers)),
-        hidden_size=layers[0].n,
-        unitary_size=unitary[0].n,
-        input_bound=X,
-        orthogonality=max(map(orthogonality_error, unitary)),
-        orthogonality_limit=10 * unitary[0].n * eps_of(unitary[0].W),
-        difference=_measured_difference(layers, unitary, scales[-1], X, min(200, horizon or 200)),
-        state_scale=(float(scales[-1].max()), float(scales[-1].min())),
-        padded=tuple(padded),
-        copied=tuple(copied),
-    )
+    size = len(arrays[f"bias_ih{ends[0]}"])
+    padded = {key: _widened(tensors, key, scales[-1], size) for key in keys}
+    copied = {name: t for name, t in tensors.items() if name not in replaced | set(keys)}
+    X, names = float(input_bound), {"padded": tuple(padded), "copied": tuple(copied)}
+    report = _report(layers, read_layers(arrays, ends), scales[-1], X, horizon,
+                     destination=destination, **names)  # fmt: skip
     note = {"nonlinearity": "relu", "units": str(layers[0].n), "input_bound": repr(X)}
     if rescale:
         note["state_scale"] = json.dumps([d.astype(float).tolist() for d in scales])
-    new = _named(unitary, prefix, is_cell)
+    new = {prefix + name: Tensor.of(array) for name, array in arrays.items()}
     write_tensors(destination, copied | padded | new, metadata | note)
     return report
 
@@ -191,8 +181,8 @@ def _nonlinearity_of(metadata: dict[str, str], given: str | None) -> str:
     return chosen
 
 
-def _prefix_of(tensors: Tensors, prefix: str | None) -> tuple[str, bool]:
-    """Find the one network meant: the prefix of its names, and whether it is a cell's."""
+def _network_in(tensors: Tensors, prefix: str | None) -> tuple[str, list[str]]:
+    """Find the one network meant: the prefix of its names, and what they end in, layer by layer."""
     raw = sorted(n for n in tensors if n.startswith(prefix or "") and _RAW.search(n))
     if raw:
         raise ValueError(
@@ -201,8 +191,8 @@ def _prefix_of(tensors: Tensors, prefix: str | None) -> tuple[str, bool]:
             "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight_hh_l0') (or "
             "torch.nn.utils.remove_weight_norm, remove_spectral_norm, prune.remove)."
         )
-    found = {m[1]: m[2] is None for name in tensors if (m := re.fullmatch(
-        r"((?s:.*))weight_hh(_l0)?", name))}  # fmt: skip
+    found = {name[: at.start()]: at[1] is None for name in tensors
+             if (at := re.search(r"weight_hh(_l0)?$", name))}  # fmt: skip
     if prefix is not None:
         found = {p: cell for p, cell in found.items() if p == prefix}
     if len(found) != 1:
@@ -213,66 +203,45 @@ def _prefix_of(tensors: Tensors, prefix: str | None) -> tuple[str, bool]:
             f"the file holds {len(found)} networks{where}, by tensors named …weight_hh_l0 or "
             f"…weight_hh (prefixes: {names}); {hint}."
         )
-    return next(iter(found.items()))
+    ((prefix, is_cell),) = found.items()
+    layers = sum(bool(re.fullmatch(re.escape(prefix) + r"weight_hh_l\d+", n)) for n in tensors)
+    return prefix, [""] if is_cell else [f"_l{k}" for k in range(layers)]
 
 
-def _layers_of(tensors: Tensors, prefix: str, is_cell: bool) -> tuple[list[RNN], set[str]]:
-    """Read the layers of one network, biases added, and the names of its tensors."""
-    own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+def _own(tensors: Tensors, prefix: str, ends: list[str]) -> Tensors:
+    """Take the tensors of one network, without the prefix: those of its form, all of them."""
+    own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     if any(name.endswith("_reverse") for name in own):
         raise ValueError("the network is bidirectional; convert its directions as two networks.")
-    last = "" if is_cell else "_l0"
-    W, F = own[f"weight_hh{last}"], own.get(f"weight_ih{last}")
+    W, F = own[f"weight_hh{ends[0]}"], own.get(f"weight_ih{ends[0]}")
     if F is None or len(F.shape) != 2 or len(W.shape) != 2 or W.shape[0] != W.shape[1]:
         raise ValueError(
-            f"weight_hh{last} has shape {W.shape} and weight_ih{last} {F and F.shape}; "
+            f"weight_hh{ends[0]} has shape {W.shape} and weight_ih{ends[0]} {F and F.shape}; "
             "a torch RNN has (n, n) and (n, m). "
             "LSTM and GRU files stack several gates and cannot be converted."
         )
     if W.dtype not in ("F32", "F64"):
         raise ValueError(
-            f"{shown(prefix)}weight_hh{last} is {W.dtype}; allowed: F32, F64. Call "
+            f"{shown(prefix)}weight_hh{ends[0]} is {W.dtype}; allowed: F32, F64. Call "
             "module.float() and save it again."
         )
-    n, depth = W.shape[0], sum(bool(re.fullmatch(r"weight_hh(_l\d+)?", name)) for name in own)
-    bias = any(re.match(r"bias_[ih]h", name) for name in own)
-    kinds = _KINDS if bias else _KINDS[:2]
-    layers, expected = [], set()
-    for index in range(depth):
-        names = [kind if is_cell else f"{kind}_l{index}" for kind in kinds]
-        shapes = ((n, n if index else F.shape[1]), (n, n), (n,), (n,))
-        for name, shape in zip(names, shapes, strict=False):  # two kinds without biases
-            _require_form(own.get(name), shape, W.dtype, shown(prefix + name))
-        inputs, recurrent, *biases = (own[name].array() for name in names)
-        zeros, eye = np.zeros(n, dtype=recurrent.dtype), np.eye(n, dtype=recurrent.dtype)
-        with np.errstate(over="ignore"):  # RNN refuses what is then infinite
-            layers.append(RNN(recurrent, inputs, sum(biases, zeros), eye, zeros))
-        expected.update(names)
-    odd = sorted(name for name in own.keys() - expected if re.match(r"(weight|bias)_[ih]", name))
-    if odd:
-        what = f"a torch.nn.RNN{'Cell' if is_cell else ''} of {depth} layer(s)"
+    n, bias = W.shape[0], any(re.match(r"bias_[ih]h", name) for name in own)
+    expected: dict[str, tuple[int, ...]] = {}
+    for index, end in enumerate(ends):
+        expected |= {f"weight_ih{end}": (n, n if index else F.shape[1]), f"weight_hh{end}": (n, n)}
+        expected |= {f"bias_ih{end}": (n,), f"bias_hh{end}": (n,)} if bias else {}
+    for name, shape in expected.items():
+        tensor = own.get(name)
+        if tensor is None or (tensor.shape, tensor.dtype) != (shape, W.dtype):
+            have = f"{tensor.shape}, {tensor.dtype}" if tensor else "missing"
+            raise ValueError(f"{shown(prefix + name)} is {have}; it must be {shape}, {W.dtype}.")
+    if odd := sorted(n for n in own.keys() - expected if re.match(r"(weight|bias)_[ih]", n)):
         raise ValueError(
-            f"{shown(prefix + odd[0])} has no place in {what} {'with' if bias else 'without'} "
-            "biases; remove it, or complete its layer."
+            f"{shown(prefix + odd[0])} has no place in a torch.nn.RNN{'' if ends[0] else 'Cell'} "
+            f"of {len(ends)} layer(s) {'with' if bias else 'without'} biases; remove it, or "
+            "complete its layer."
         )
-    return layers, {prefix + name for name in expected}
-
-
-def _require_form(tensor: Tensor | None, shape: tuple[int, ...], dtype: str, name: str) -> None:
-    """Refuse a tensor that is missing or has another shape or dtype than its layer."""
-    if tensor is None or (tensor.shape, tensor.dtype) != (shape, dtype):
-        have = f"{tensor.shape}, {tensor.dtype}" if tensor else "missing"
-        raise ValueError(f"{name} is {have}; it must be {shape}, {dtype}.")
-
-
-def _named(layers: list[RNN], prefix: str, is_cell: bool) -> Tensors:
-    """Name the arrays of layers as torch does; the second bias is 0."""
-    named = {}
-    for index, layer in enumerate(layers):
-        arrays = (layer.F, layer.W, layer.b, np.zeros_like(layer.b))
-        for kind, array in zip(_KINDS, arrays, strict=True):
-            named[f"{prefix}{kind}" if is_cell else f"{prefix}{kind}_l{index}"] = Tensor.of(array)
-    return named
+    return {name: own[name] for name in expected}
 
 
 def _widened(tensors: Tensors, key: str, scale: Float[Array, " n"], size: int) -> Tensor:
@@ -291,27 +260,32 @@ def _widened(tensors: Tensors, key: str, scale: Float[Array, " n"], size: int) -
     return Tensor.of(new)
 
 
-def _measured_difference(
-    layers: list[RNN], unitary: list[RNN], scale: Float[Array, " n"], X: float, steps: int
-) -> float:
-    """Compare outputs on 16 random sequences in the ball: the largest relative difference."""
+def _report(
+    layers: list[RNN], unitary: list[RNN], scale: Array, X: float, horizon: int | None, **named: Any
+) -> Conversion:
+    """Measure a conversion, its outputs on 16 random sequences in the ball."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((steps, 16, layers[0].m))
-    x *= X * rng.random((steps, 16, 1)) / np.linalg.norm(x, axis=-1, keepdims=True)
-
-    def outputs(stack: list[RNN]) -> Float[Array, "16 T N"]:
-        y: Array = x.swapaxes(0, 1)
-        for layer in stack:
-            y = simulate(layer, y)
-        return y
-
+    x = rng.standard_normal((16, min(200, horizon or 200), layers[0].m))
+    x *= X * rng.random(x.shape[:2])[..., None] / np.linalg.norm(x, axis=-1, keepdims=True)
     with np.errstate(over="ignore", invalid="ignore"):
-        y, z = outputs(layers), outputs(unitary)
-        n = y.shape[-1]
-        gap = max(np.abs(z[..., :n] / scale - y).max(), np.abs(z[..., n:]).max(initial=0))
+        y = z = x
+        for old, new in zip(layers, unitary, strict=True):
+            y, z = simulate(old, y), simulate(new, z)
+        gap = max(np.abs(z[..., : len(scale)] / scale - y).max(),
+                  np.abs(z[..., len(scale) :]).max(initial=0))  # fmt: skip
     if not np.isfinite(gap):
         raise ValueError(
             "outputs overflow on inputs within the bound, so nothing can be compared: lower the "
             "input bound, or convert in float64. Nothing was written."
         )
-    return float(gap / max(np.abs(y).max(), np.finfo(np.float32).tiny))
+    return Conversion(
+        norms=tuple(map(spectral_norm, layers)),
+        hidden_size=layers[0].n,
+        unitary_size=unitary[0].n,
+        input_bound=X,
+        orthogonality=max(map(orthogonality_error, unitary)),
+        orthogonality_limit=10 * unitary[0].n * eps_of(unitary[0].W),
+        difference=float(gap / max(np.abs(y).max(), np.finfo(np.float32).tiny)),
+        state_scale=(float(scale.max()), float(scale.min())),
+        **named,
+    )

@@ -1,0 +1,122 @@
+"""Stacks of recurrent layers as torch has them: read from arrays, converted, named again.
+
+NumPy only, for modules (`companion.theory.torch`) and files (`companion.theory.convert`) alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from companion.theory.checks import size_of, whole_number
+from companion.theory.dilation import (
+    NotContractiveError,
+    best_scaling,
+    contracting_scaling,
+    norm_tolerance,
+    scaling_words,
+)
+from companion.theory.network import RNN, Array, is_contractive, spectral_norm
+from companion.theory.similarity import rescaled
+from companion.theory.theorem1 import state_bound, unitary_equivalent
+
+_NEAR_ONE = 0.99  # from this norm on a bias of 1/(1 − ‖W‖) is worth a scaling, where one is allowed
+
+
+def require_relu(nonlinearity: str) -> None:
+    """Refuse another nonlinearity than "relu"."""
+    if nonlinearity != "relu":
+        raise ValueError(
+            f"nonlinearity is {nonlinearity!r}; it must be 'relu': by theorem 3 no finite "
+            "unitary network equals a tanh one. approximate_unitary comes close."
+        )
+
+
+def read_layers(arrays: Mapping[str, Array], suffixes: Sequence[str]) -> list[RNN]:
+    """Make a network of each layer, by torch's names; biases are added, outputs are the states."""
+    layers = []
+    for suffix in suffixes:
+        W = arrays[f"weight_hh{suffix}"]
+        zeros = np.zeros(len(W), dtype=W.dtype)
+        with np.errstate(over="ignore"):  # RNN refuses what is then infinite
+            b = sum((arrays.get(f"bias_{kind}{suffix}", zeros) for kind in ("ih", "hh")), zeros)
+        layers.append(RNN(W, arrays[f"weight_ih{suffix}"], b, np.eye(len(W), dtype=W.dtype), zeros))
+    return layers
+
+
+def named_arrays(layers: Sequence[RNN], suffixes: Sequence[str]) -> dict[str, Array]:
+    """Name the arrays of layers as torch does, all of one size.
+
+    Units added to a layer rest below ReLU's kink, behind an identity block. The second bias is 0.
+    """
+    size, named = max(layer.n for layer in layers), dict[str, Array]()
+    for index, (layer, suffix) in enumerate(zip(layers, suffixes, strict=True)):
+        W, b = np.eye(size, dtype=layer.dtype), np.full(size, -1, dtype=layer.dtype)
+        F = np.zeros((size, size if index else layer.m), dtype=layer.dtype)
+        W[: layer.n, : layer.n], F[: layer.n, : layer.m], b[: layer.n] = layer.W, layer.F, layer.b
+        arrays = {"weight_ih": F, "weight_hh": W, "bias_ih": b, "bias_hh": 0 * b}
+        named |= {kind + suffix: array for kind, array in arrays.items()}
+    return named
+
+
+def unitary_layers(
+    layers: Sequence[RNN], input_bound: float, horizon: int | None, initial_bound: float,
+    rescale: bool,
+) -> tuple[list[RNN], list[Array]]:  # fmt: skip
+    """Convert layer by layer; give the networks, and by which d the states of each are scaled."""
+    X, initial = size_of("input_bound", input_bound), size_of("initial_bound", initial_bound)
+    horizon = None if horizon is None else whole_number("horizon", horizon, least=1)
+    unitary: list[RNN] = []
+    scales: list[Array] = []
+    d = np.ones(layers[0].m, dtype=layers[0].dtype)
+    for index, layer in enumerate(layers):
+        try:
+            # The layer below delivers D h: its D⁻¹ is folded into the input matrix.
+            layer = replace(layer, F=layer.F / d)
+            d = _scaling(layer) if rescale else np.ones(layer.n, dtype=layer.dtype)
+            layer = rescaled(layer, d)
+            _require_norm(layer, horizon, rescale)
+            start = initial * float(d.max())
+            unitary.append(unitary_equivalent(layer, X, horizon=horizon, initial_bound=start))
+            bound = state_bound(layer, X, horizon=horizon, initial_bound=start)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"layer {index}: {error}") from None
+        scales.append(d)
+        X = min(bound.norm, float(np.linalg.norm(np.maximum(bound.upper, -bound.lower))))
+    return unitary, scales
+
+
+def _scaling(layer: RNN) -> Array:
+    """Find d that brings a norm at, near or above 1 down; 1 where nothing is gained."""
+    norm, ones = spectral_norm(layer), np.ones(layer.n, dtype=layer.dtype)
+    if norm < _NEAR_ONE or np.abs(np.linalg.eigvals(layer.W)).max() >= 1:
+        return ones
+    d = contracting_scaling(layer.W).astype(layer.dtype)
+    after = spectral_norm(rescaled(layer, d))
+    gains = after < 1 and (norm >= 1 or 1 - after > 2 * (1 - norm))
+    return d if gains else ones
+
+
+def _require_norm(layer: RNN, horizon: int | None, rescaled_already: bool) -> None:
+    """Refuse a layer that has no bounded states or no dilation, and say what is known of it."""
+    norm = spectral_norm(layer)
+    over = norm > 1 + norm_tolerance(layer.W)
+    if is_contractive(layer) or (horizon is not None and not over):
+        return
+    radius, least = best_scaling(layer.W)
+    ways = []
+    if least < min(1, norm) and not rescaled_already:
+        ways += [f"rescale=True (--rescale), which brings it down to {least:.4g}"]
+    if not over:
+        ways += ["horizon=T (--horizon T), the number of steps for which the equality must hold"]
+    if ways:
+        why = "" if over else ", not below 1 beyond rounding, so states may grow for ever"
+        raise NotContractiveError(f"‖W‖₂ is {norm:.6g}{why}. Give {'; or '.join(ways)}.")
+    raise NotContractiveError(
+        f"‖W‖₂ is {norm:.6g}. {scaling_words(radius, least)} No unitary network of any size is "
+        "known to be equal for all steps; over T steps one exists, of a size that grows with T, "
+        "which is not built here. Two ways on: train under companion.contractive(module), or take "
+        "companion.nearest_contraction(module, data=x), which says how far the outputs move."
+    )
