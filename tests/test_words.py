@@ -19,7 +19,7 @@ TOC = yaml.safe_load((ROOT / "book/_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
 # Not prose: code, formulas, what programs print, names in references, keys on the page.
 NOT_PROSE = "pre, code, script, style, .math, .katex, .citation-list, .headerlink, svg, .kbd, kbd"
-WORD = re.compile(r"[A-Za-zÀ-ž]+(?:['’][A-Za-z]+)*")
+WORD = re.compile(r"(?<![\w])[A-Za-zÀ-ž]+(?:['’][A-Za-z]+)*(?![\w])")  # not parts of hashes
 
 
 def article(name: str) -> Tag:
