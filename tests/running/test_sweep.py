@@ -809,3 +809,47 @@ def test_workers_of_this_machine(root: Path) -> None:
     rows = table.results(table.find(root, root / "runs"))
     assert sorted(rows.gpu) == ["0", "1"]
     wait_for(lambda: not any(map(alive, {*now.values(), *(kernel for _, kernel in now)})))
+
+
+def test_two_hundred_runs_through_kills_of_workers_and_sweep(root: Path) -> None:
+    """None lost, none doubled, none half-written, whatever is killed on the way."""
+    rates = ",".join(f"{k / 100}" for k in range(1, 26))
+    args = ("--workers", "2", "--grid", "n=1:6", "--grid", f"rate={rates}", "-p", "label=many")
+    args += ("--grid", "seed=0,1")  # 5 * 25 * 2 = 250, of which two rounds are killed
+    folder = root / "runs/demo"
+
+    def done() -> int:
+        return len(list(folder.glob("*/record.json"))) if folder.is_dir() else 0
+
+    said = ""
+    for more, victim in ((20, "worker"), (60, "sweep"), (100, "kernel")):
+        process = begin(root, *args)
+        wait_for(lambda more=more: done() >= more, 200)
+        if victim == "sweep":
+            process.kill()
+        else:
+            names = [p.name.split(".") for p in (root.parent / "started").iterdir()]
+            pids = [int(name[1 if victim == "worker" else 2]) for name in names]
+            for pid in {pid for pid in pids if alive(pid)}:
+                os.kill(pid, signal.SIGKILL)
+                break
+            wait_for(lambda more=more: done() >= more + 10, 200)
+            process.send_signal(signal.SIGTERM)
+        said += finish(process)[1]
+    for _ in range(2):  # a run whose kernel was killed has failed, and is run again
+        process = begin(root, *args)
+        text = process.communicate(timeout=400)[0]
+        said += text
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0
+    ids = {run.id for run in grid.expand(pages.load_page(root, "demo"),
+           ["n=1:6", f"rate={rates}", "seed=0,1"], None, ["label=many"])}  # fmt: skip
+    assert set(listing(root)) == {*ids, "logs"}
+    assert len(ids) == 250
+    for run_id in ids:
+        assert len(re.findall(rf"{run_id} .*: done in", said)) <= 1  # by one of the sweeps, once
+        assert (folder / run_id / "results/values.json").is_file()
+    found = table.results(table.find(root, root / "runs"))
+    assert len(found) == 250
+    assert (found.square == found.n**2).all()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -31,6 +34,23 @@ from companion.training.students import (
 
 Array = np.ndarray
 Trained = tuple[Group, State, dict[str, Array]]  # with what was made, by record: see `_Plan.blank`
+
+
+@contextmanager
+def _bar(total: int, progress: bool) -> Iterator[tqdm[Any]]:
+    """Draw a progress bar, where a page is run in the file that its runner watches."""
+    watched = os.environ.get("COMPANION_BAR")
+    with (
+        Path(watched or os.devnull).open("a", encoding="utf-8") as file,
+        tqdm(
+            total=total,
+            unit="update",
+            unit_scale=True,
+            file=file if watched else None,
+            disable=not (progress or watched),
+        ) as bar,
+    ):
+        yield bar
 
 
 def fit(
@@ -114,8 +134,7 @@ def fit(
         tuple(students), train, options, held_out, power, thetas, batches, every, records, name,
         dtype, keep_history, folder,
     )  # fmt: skip
-    bar = tqdm(total=updates * len(students), unit="update", disable=not progress, unit_scale=True)
-    with bar:
+    with _bar(updates * len(students), progress) as bar:
         groups, trained = _train_groups(plan, workers, bar.update)
     return _result(plan, groups, trained, time.perf_counter() - start)
 
