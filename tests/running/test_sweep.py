@@ -300,6 +300,34 @@ def test_a_worker_cannot_name_a_file_elsewhere(tmp_path: Path, name: str) -> Non
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["results", "work"]
 
 
+def test_the_users_dask_settings_do_not_rule_the_workers_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import dask
+
+    monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__LIFETIME__DURATION", "4s")
+    lifetime = "distributed.worker.lifetime.duration"
+    with dask.config.set({lifetime: "4s", "distributed.scheduler.work-stealing": False}):
+        before = dask.config.get(lifetime)
+        with cluster._own_settings():
+            assert dask.config.get(lifetime) is None
+            assert dask.config.get("distributed.scheduler.work-stealing") is True
+            assert not [name for name in os.environ if name.startswith("DASK_")]
+        assert dask.config.get(lifetime) == before == "4s"
+        assert os.environ["DASK_DISTRIBUTED__WORKER__LIFETIME__DURATION"] == "4s"
+
+
+def test_a_checkout_that_cannot_be_written_has_its_cache_beside_the_runs(tmp_path: Path) -> None:
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "checkout/.cache").touch()  # no folder can be made there
+    made = folders.cache(tmp_path / "checkout", tmp_path / "out")
+    assert made == tmp_path / "out/.cache"
+    assert made.is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(Failed, match="can be written"):
+        folders.cache(tmp_path / "checkout", tmp_path / "file")
+
+
 def test_leftovers_go_unless_their_owner_lives(root: Path, page: pages.Page) -> None:
     out = root / "runs"
     mine, other = page.run(), page.run([("n", "5")])
@@ -388,7 +416,7 @@ def test_a_frozen_scheduler_ends_the_sweep(page: pages.Page, root: Path) -> None
         todo = grid.expand(page, ["seed=10"])
         with ThreadPoolExecutor(1) as pool:
             work = pool.submit(
-                sweep.sweep, todo, root, root / "runs", scheduler=dask.address, seconds=5
+                sweep.sweep, todo, root, root / "runs", scheduler=dask.address, seconds=10
             )
             started(root, 1)
             scheduler.send_signal(signal.SIGSTOP)
@@ -418,11 +446,11 @@ def test_a_scheduler_whose_workers_go_ends_the_sweep(page: pages.Page, root: Pat
         todo = grid.expand(page, ["seed=10"])
         with ThreadPoolExecutor(1) as pool:
             swept = pool.submit(
-                sweep.sweep, todo, root, root / "runs", scheduler=dask.address, seconds=3
+                sweep.sweep, todo, root, root / "runs", scheduler=dask.address, seconds=8
             )
             started(root, 1)
             worker.kill()
-            with pytest.raises(Failed, match=r"has had no worker for 3 s; what is done is"):
+            with pytest.raises(Failed, match=r"has had no worker for 8 s; what is done is"):
                 swept.result(timeout=120)
     finally:
         dask.stop()
