@@ -1,21 +1,25 @@
-"""Numbers on a page as a table: aligned, scrollable on a phone, and exact as text."""
+"""Numbers on a page as a table: aligned, scrollable on a phone, and exact as text.
+
+A browser that runs a page draws it too, without pandas.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import html
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-import pandas as pd
-from pandas.io.formats.style import Styler
+import numpy as np
 
 
 class Table:
-    """A data frame as a page shows it; its index is not shown, a missing value is "–".
+    """Columns as a page shows them; a missing value is "–", a truth is yes or no.
 
-    Parameters: the rows, what stands above them, and how the numbers of some columns are written.
+    Parameters: the columns by name (a data frame will do) or the rows, each of them a mapping or,
+    with the names of ``columns``, a sequence; what stands above them; and how the numbers of some
+    columns are written.
 
-    >>> Table(pd.DataFrame({"n": [2, 14], "gain": [0.1, -0.02]}), "Gains", {"gain": "{:+.2f}"})
+    >>> Table({"n": [2, 14], "gain": [0.1, -0.02]}, "Gains", {"gain": "{:+.2f}"})
     Gains
      n  gain
      2 +0.10
@@ -23,23 +27,57 @@ class Table:
     """
 
     def __init__(
-        self, frame: pd.DataFrame, caption: str, formats: Mapping[str, str] | None = None
+        self,
+        data: Any,
+        caption: str,
+        formats: Mapping[str, str] | None = None,
+        columns: Sequence[str] = (),
     ) -> None:
-        self.caption, self.shown = caption, frame.astype(object)
-        self.right = [i for i, kind in enumerate(frame.dtypes) if kind.kind in "iuf"]
-        words = {True: "yes", False: "no"}
-        for name, kind in frame.dtypes.items():
-            write = words.get if kind.kind == "b" else (formats or {}).get(str(name), "{}").format
-            self.shown[name] = ["–" if pd.isna(v) else write(v) for v in frame[name]]
+        named = data if hasattr(data, "keys") else _columns(data, columns)
+        self.caption = caption
+        self.cells: dict[str, list[str]] = {}
+        self.right: list[bool] = []
+        for name in named:
+            values = list(named[name])
+            numbers = [
+                v
+                for v in values
+                if isinstance(v, float | int | np.number) and not isinstance(v, bool | np.bool_)
+            ]
+            self.right.append(len(numbers) == len(values))
+            write = (formats or {}).get(str(name), "{}")
+            self.cells[str(name)] = [_shown(value, write) for value in values]
 
     def __repr__(self) -> str:
-        return f"{self.caption}\n{self.shown.to_string(index=False)}"
+        wide = [max(map(len, (name, *texts))) for name, texts in self.cells.items()]
+        rows = [list(self.cells), *zip(*self.cells.values(), strict=True)]
+        lines = [" ".join(t.rjust(w) for t, w in zip(row, wide, strict=True)) for row in rows]
+        return "\n".join([self.caption, *lines])
 
     def _repr_html_(self) -> str:
-        name = hashlib.sha256(repr(self).encode()).hexdigest()[:8]
-        style = Styler(self.shown, uuid=name, cell_ids=False, escape="html").hide(axis="index")
-        right = ", ".join(f".col{i}" for i in self.right) or ".none"
-        style.set_table_styles([{"selector": right, "props": "text-align: right"}])
-        table = style.set_caption(html.escape(self.caption)).to_html()
-        label = f'role="region" aria-label="{html.escape(self.caption)}"'
-        return f'<div class="table-wide" tabindex="0" {label}>{table}</div>'
+        def row(kind: str, texts: Iterable[str]) -> str:
+            side = {True: ' style="text-align: right"', False: ""}
+            pairs = zip(texts, self.right, strict=True)
+            return "".join(f"<{kind}{side[r]}>{html.escape(t)}</{kind}>" for t, r in pairs)
+
+        body = "".join(f"<tr>{row('td', r)}</tr>" for r in zip(*self.cells.values(), strict=True))
+        caption = html.escape(self.caption)
+        return (
+            f'<div class="table-wide" tabindex="0" role="region" aria-label="{caption}"><table>'
+            f"<caption>{caption}</caption><thead><tr>{row('th', self.cells)}</tr></thead>"
+            f"<tbody>{body}</tbody></table></div>"
+        )
+
+
+def _columns(rows: Iterable[Any], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Turn rows into columns."""
+    rows = [row if hasattr(row, "keys") else dict(zip(names, row, strict=True)) for row in rows]
+    return {name: [row[name] for row in rows] for name in names or rows[0]}
+
+
+def _shown(value: Any, write: str) -> str:
+    if str(value) in ("None", "nan", "NaT", "<NA>"):  # Python's, NumPy's and pandas' ways to say it
+        return "–"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    return write.format(value)
