@@ -191,11 +191,10 @@ def recheck(path: str | os.PathLike[str]) -> Certificate:
     if not stat.S_ISREG(what.st_mode) or what.st_size > MAX_BYTES:
         raise CertificateError(f"{source} is not a regular file of at most {MAX_BYTES} bytes.")
     with source.open("rb") as file:
-        data = file.read(MAX_BYTES)
+        data = file.read(MAX_BYTES)  # even if it grows
     try:
-        content = json.loads(data.decode(), object_pairs_hook=_no_name_twice)
         at = read.entries(
-            content, "file", format=read.one_of(FORMAT), version=read.one_of(VERSION),
+            _parsed(data), "file", format=read.one_of(FORMAT), version=read.one_of(VERSION),
             kind=read.one_of(*PROOFS), statement=read.line, body=lambda v, path: v,
             sha256=read.line,
         )  # fmt: skip
@@ -212,10 +211,23 @@ def recheck(path: str | os.PathLike[str]) -> Certificate:
     return certificate
 
 
-def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(entries := dict(pairs)) < len(pairs):
-        raise CertificateError("an entry is there twice.")
-    return entries
+def _parsed(data: bytes) -> Any:
+    """Parse JSON in which no name is there twice and no whole number is long."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(entries := dict(pairs)) < len(pairs):
+            raise CertificateError(f"one of the entries {list(entries)!r:.200} is there twice.")
+        return entries
+
+    def integer(text: str) -> int:
+        if len(text) > 20:
+            raise CertificateError(f"a whole number has {len(text)} digits; at most 20 are read.")
+        return int(text)
+
+    try:
+        return json.loads(data.decode(), object_pairs_hook=unique, parse_int=integer)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CertificateError(f"it is not JSON: {error}") from error
 
 
 def _checked(kind: str, body: Any) -> Certificate:

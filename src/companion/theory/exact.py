@@ -1,7 +1,7 @@
-"""A network's outputs without rounding: its parameters taken as the very numbers they are.
+"""Outputs without rounding: a network's parameters are taken as the very numbers they are.
 
 A float is a rational number, so a ReLU network of floats has exact outputs; those of a logistic or
-tanh network are enclosed in balls of any wanted precision (`companion.theory.arithmetic`).
+tanh network are enclosed in balls of any wanted precision (`companion.theory.balls`).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ given student and returns the input on which the two differ. Arithmetic is exact
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -26,7 +26,7 @@ class NoClaimError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Witness:
-    """An input sequence on which a student provably differs from the memoryless teacher.
+    """Hold an input sequence on which a student provably differs from the memoryless teacher.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Witness:
 
 
 def memoryless_teacher(n: int, activation: str = "relu", dtype: type | str = np.float64) -> RNN:
-    """The teacher of theorems 2 and 3: y⁽ᵏ⁾ = φ(x⁽ᵏ⁾), that is W = 0, F = C = I, b = h₋₁ = 0.
+    """Build the teacher of theorems 2 and 3: y⁽ᵏ⁾ = φ(x⁽ᵏ⁾), W = 0, F = C = I, b = h₋₁ = 0.
 
     Examples
     --------
@@ -64,17 +64,15 @@ def memoryless_teacher(n: int, activation: str = "relu", dtype: type | str = np.
     """
     if n < 1:
         raise ValueError(f"n is {n}; it must be at least 1.")
-    eye, zero = np.eye(n, dtype=int), np.zeros(n, dtype=int)
-    exact = RNN(np.zeros((n, n), dtype=int).astype(object), eye, zero, eye, zero)
-    return (
-        exact if np.dtype(dtype) == object else replace(exact.astype(dtype), activation=activation)
-    )
+    # Integers take the dtype of W, and no rounding can reach 0 and 1.
+    eye, zero, W = np.eye(n, dtype=int), np.zeros(n, dtype=int), np.zeros((n, n), dtype=dtype)
+    return RNN(W, eye, zero, eye, zero, activation)
 
 
 def near_miss(
     n: int, epsilon: float | Fraction, input_bound: float | Fraction, dtype: type | str = np.float64
 ) -> RNN:
-    """A unitary network of n + 1 states within O(ε) of the memoryless teacher on [−X, X]ⁿ.
+    """Build a unitary network of n + 1 states within O(ε) of the memoryless teacher on [−X, X]ⁿ.
 
     The contraction W = εJ, J the shift, is the memoryless teacher up to ε. The diagonal scaling
     D = diag(1, ε, ε², …) turns it into J, whose defect rank is 1 and whose dilation is a cyclic
@@ -94,18 +92,16 @@ def near_miss(
     e, X = Fraction(epsilon), _positive(input_bound)
     if n < 2 or not 0 < e < 1:
         raise ValueError(f"n is {n} and epsilon {epsilon}; allowed: n ≥ 2 and 0 < epsilon < 1.")
-    d = [e**i for i in range(n)]
-    zero = Fraction(0)
-    U = [[Fraction(int(j == (i + 1) % (n + 1))) for j in range(n + 1)] for i in range(n + 1)]
-    F = [[d[i] if i == j else zero for j in range(n)] for i in range(n)] + [[zero] * n]
-    C = [[1 / d[i] if i == j else zero for j in range(n + 1)] for i in range(n)]
-    b = [zero] * n + [-X / (1 - e) * Fraction(1 + 2**-20)]  # room for the rounding of a cast
-    U_, F_, b_, C_, h_ = (np.array(a, dtype=object) for a in (U, F, b, C, [zero] * (n + 1)))
-    return RNN(U_, F_, b_, C_, h_).astype(dtype)
+    d, zero = np.array([e**i for i in range(n)], dtype=object), np.zeros(n + 1, dtype=int)
+    U = np.roll(np.eye(n + 1, dtype=int), 1, axis=1).astype(object)
+    F, C = np.pad(np.diag(d), ((0, 1), (0, 0))), np.pad(np.diag(1 / d), ((0, 0), (0, 1)))
+    b = zero.astype(object)
+    b[n] = -X / (1 - e) * (1 + Fraction(1, 2**20))  # room for the rounding of a cast
+    return RNN(U, F, b, C, zero).astype(dtype)
 
 
 def find_witness(student: RNN, input_bound: float | Fraction) -> Witness:
-    """An input of at most two steps on which ``student`` differs from `memoryless_teacher`.
+    """Find an input of at most two steps on which ``student`` differs from the memoryless teacher.
 
     The teacher has a kink across each hyperplane xᵢ = 0 at every step. *(i)* At step 0 the second
     difference of the outputs across xᵢ = 0, at a generic point and so near that no other kink of

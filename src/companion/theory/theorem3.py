@@ -38,7 +38,7 @@ def _require_smooth(rnn: RNN, what: str) -> None:
 
 
 def delay_chain(rnn: RNN, horizon: int) -> RNN:
-    """A unitary network with the outputs of ``rnn`` for T steps, whatever the input. **Ours.**
+    """Build a unitary network with the outputs of ``rnn`` for T steps, for any input. **Ours.**
 
     Egerváry's finite dilation: what leaves W enters a chain of T − 1 blocks of r states, moves one
     block a step, and returns to the first n states only at step T:
@@ -91,7 +91,7 @@ def delay_chain(rnn: RNN, horizon: int) -> RNN:
 
 
 def approximate_unitary(rnn: RNN, M: float) -> tuple[RNN, float]:
-    """A unitary network of n + r ≤ 2n states, and a bound of its error at every step. **Ours.**
+    """Build a unitary network of n + r ≤ 2n states, and bound its error at every step. **Ours.**
 
     Theorem 1's dilation with bias −M on the new block, whose units then stay within
     ℓ = σ(cR − M) (logistic) or 2σ(2(cR − M)) (tanh, around −1) of their resting value, R bounding
@@ -154,7 +154,7 @@ def approximate_unitary(rnn: RNN, M: float) -> tuple[RNN, float]:
 
 
 def find_sigmoid_witness(student: RNN) -> Witness:
-    """An input of at most ⌊N/n⌋ + 1 steps on which ``student`` differs from the memoryless teacher.
+    """Find an input of at most ⌊N/n⌋ + 1 steps on which ``student`` differs from φ(x).
 
     Were all derivatives ∂y⁽ᵏ⁾/∂x⁽ᵗ⁾, t ≤ k < T, those of the teacher (diag φ′ for t = k, 0 for
     t < k) at a single input, then dim span{∂s⁽ᵏ⁾/∂x⁽ᵗ⁾ : t ≤ k} would grow by n every step, since
@@ -254,7 +254,7 @@ def _differing_derivative(student: RNN, x: Array, bits: int) -> tuple[int, int] 
 
 
 def _slope(activation: str, z: Array) -> Array:
-    """φ′(z), without cancellation in the tails."""
+    """Compute φ′(z), without cancellation in the tails."""
     if activation == "tanh":
         return np.asarray(np.exp(-2 * np.logaddexp(z, -z)) * 4)
     if activation == "sigmoid":
@@ -263,7 +263,7 @@ def _slope(activation: str, z: Array) -> Array:
 
 
 def derivative_spans(student: RNN, x: Shaped[Array, "T m"]) -> tuple[int, ...]:
-    """Dimension of span{range ∂s⁽ᵏ⁾/∂x⁽ᵗ⁾ : t ≤ k} at each step: theorem 3's proof, counted.
+    """Count dim span{range ∂s⁽ᵏ⁾/∂x⁽ᵗ⁾ : t ≤ k} at each step, as theorem 3's proof does.
 
     For a smooth activation and an invertible W it never shrinks, and it must grow by n a step while
     the outputs are the teacher's. Under ReLU diag φ′ may be singular and it need not.
@@ -305,7 +305,7 @@ def derivative_spans(student: RNN, x: Shaped[Array, "T m"]) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Linearisation:
-    """A network near the fixed point of a constant input: δs ↦ A δs + B δx, δy = C δs.
+    """Hold a network near the fixed point of a constant input: δs ↦ A δs + B δx, δy = C δs.
 
     Parameters
     ----------
@@ -320,7 +320,7 @@ class Linearisation:
     C: Float[Array, "p N"]
 
     def markov_parameters(self, count: int) -> Float[Array, "count p m"]:
-        """C Aʲ B for j < count: the response at lag j. The memoryless teacher's are 0 for j ≥ 1."""
+        """Compute C Aʲ B, the response at lag j < count; the teacher's is 0 for j ≥ 1."""
         response, out = self.B, []
         for _ in range(count):
             out.append(self.C @ response)
@@ -329,7 +329,7 @@ class Linearisation:
 
 
 def linearise(rnn: RNN, x: Shaped[Array, " m"]) -> Linearisation:
-    """The poster's route to theorem 3: linearise at the fixed point of a constant input x.
+    """Linearise a network at the fixed point of a constant input x: a second way to theorem 3.
 
     Raises
     ------
@@ -347,7 +347,7 @@ def linearise(rnn: RNN, x: Shaped[Array, " m"]) -> Linearisation:
 
 
 def identity_from_powers(A: Float[Array, "N N"]) -> Float[Array, " N"]:
-    """C with I = c₁A + c₂A² + … + c_N A^N for an invertible A, by Cayley-Hamilton.
+    """Compute c with I = c₁A + c₂A² + … + c_N A^N for an invertible A, by Cayley-Hamilton.
 
     Examples
     --------
