@@ -98,7 +98,7 @@ def execute_page(page: Page, root: Path, say: Say = quiet) -> float:
     if path.exists() and (why := edited(page, root)):
         raise Refused(
             f"{path} was edited ({why}), and executing would replace it. Bring the edit into "
-            f"notebooks/{page.name}.md (`jupytext --to md:myst --output - {path}` shows its text), "
+            f"notebooks/{page.name}.md (`.venv/bin/python -m jupytext --to md:myst --output - {path}` prints it as text), "
             "then delete the .ipynb."
         )
     try:
