@@ -98,8 +98,8 @@ def execute_page(page: Page, root: Path, say: Say = quiet) -> float:
     if path.exists() and (why := edited(page, root)):
         raise Refused(
             f"{path} was edited ({why}), and executing would replace it. Bring the edit into "
-            f"notebooks/{page.name}.md (`.venv/bin/python -m jupytext --to md:myst --output - {path}` prints it as text), "
-            "then delete the .ipynb."
+            f"notebooks/{page.name}.md, then delete the .ipynb; it is printed as text by\n"
+            f"  .venv/bin/python -m jupytext --to md:myst --output - {path}"
         )
     try:
         own = cache(root, root)
