@@ -15,6 +15,7 @@ import os
 import stat
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from jaxtyping import Shaped
 
 from companion.theory import reading as read
 from companion.theory.arithmetic import float_above, floor_log2
+from companion.theory.exact import clearest_gap
 from companion.theory.files import write_whole
 from companion.theory.network import RNN
-from companion.theory.proving import MAX_BITS, PROOFS, apart, clearest_output, enclosures
+from companion.theory.proving import MAX_BITS, PROOFS, apart, enclosures, limit_ball_work
 from companion.theory.reading import CertificateError
 from companion.theory.theorem1 import state_bound
 from companion.theory.theorem2 import Witness
@@ -104,16 +106,15 @@ def certify_witness(
             f"the student maps {student.m} inputs to {student.p} outputs and the input has shape "
             f"{x.shape}; it must have (T, {student.m}), and as many outputs as inputs."
         )
-    while (found := clearest_output(student, x, bits)) is None:
+    limit = partial(limit_ball_work, student, len(x))
+    while (found := clearest_gap(student, x, bits, limit)) is None:
         if (bits := 2 * bits) > MAX_BITS / 2:
             raise CertificateError(f"no difference is visible at {MAX_BITS // 2} bits.")
-    (k, c), gap = found
-    # Twice the precision at which the gap is seen: then the rounding outwards decides, not the
-    # last bits of an enclosure, and every kind of balls gives the same certificate.
+    (k, c), gap, bits = found
     unit = Fraction(2) ** (floor_log2(gap) - _FINE)
     intervals = [
         (low // unit * unit, -(-high // unit) * unit)
-        for low, high in enclosures(student, x, k, c, 2 * bits)
+        for low, high in enclosures(student, x, k, c, bits)
     ]
     body = {
         "student": read.write_network(student),
@@ -121,7 +122,7 @@ def certify_witness(
         "input_bound": None if input_bound is None else read.write_number(Fraction(input_bound)),
         "step": k,
         "output": c,
-        "bits": 2 * bits,
+        "bits": bits,
         "teacher_interval": [read.write_number(v) for v in intervals[0]],
         "student_interval": [read.write_number(v) for v in intervals[1]],
         "gap_above": read.write_number(apart(*intervals)),

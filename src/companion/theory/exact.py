@@ -7,12 +7,19 @@ tanh network are enclosed in balls of any wanted precision (`companion.theory.ba
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
-from companion.theory.arithmetic import float_above, float_below, integers, product
+from companion.theory.arithmetic import (
+    float_above,
+    float_below,
+    floor_log2,
+    integers,
+    product,
+)
 from companion.theory.balls import ball, balls, ends, precision
 from companion.theory.network import RNN
 
@@ -82,18 +89,43 @@ def integer_outputs(rnn: RNN, x: Shaped[Array, "T m"]) -> Iterator[tuple[Array, 
 
 def teacher_and_student(
     student: RNN, x: Shaped[Array, "T n"], bits: int
-) -> tuple[Shaped[Array, "T n"], Shaped[Array, "T n"], tuple[int, int]]:
-    """Enclose the outputs φ(x) of the memoryless teacher and those of a student.
+) -> tuple[Shaped[Array, "T n"], Shaped[Array, "T n"]]:
+    """Enclose the outputs φ(x) of the memoryless teacher, and those of a student."""
+    y = ball_outputs(student, x, bits)
+    with precision(bits):
+        return activation_balls(student.activation)[0](balls(np.asarray(x))), y
+
+
+def clearest_gap(
+    student: RNN, x: Shaped[Array, "T n"], bits: int, before: Callable[[int], None] | None = None
+) -> tuple[tuple[int, int], Fraction, int] | None:
+    """Find where a student differs most clearly from the memoryless teacher.
+
+    None if ``bits`` bits don't show a gap to a factor of 2. What is returned depends on the gap
+    alone, not on the last bits of an enclosure: every kind of balls gives the same.
 
     Returns
     -------
-    Both, and the step and output where they differ most clearly.
+    Step and output; the gap, rounded down by at most 2⁻⁴⁰ of it; and the precision, at which it is
+    known far better. ``before`` is called with each precision that is worked with.
     """
-    y = ball_outputs(student, x, bits)
-    with precision(bits):
-        wanted = activation_balls(student.activation)[0](balls(np.asarray(x)))
-        k, c = clearest(y - wanted)
-    return wanted, y, (k, c)
+    sharp = False
+    while True:
+        if before:
+            before(bits)
+        wanted, y = teacher_and_student(student, x, bits)
+        with precision(bits):
+            k, c = clearest(y - wanted)
+            gap = y[k, c] - wanted[k, c]
+            low, high = ends(gap.abs_lower())[0], ends(gap.abs_upper())[1]
+        if low <= high / 2:
+            return None
+        e = floor_log2(low)
+        if sharp and low > high * (1 - Fraction(1, 2**60)):
+            unit = Fraction(2) ** (e - 40)
+            return (k, c), low // unit * unit, bits
+        bits = 2 * bits if sharp else max(bits, 128 << max(0, (99 - e) // 128).bit_length())
+        sharp = True
 
 
 def clearest(values: Shaped[Array, ...]) -> tuple[int, ...]:

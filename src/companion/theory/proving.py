@@ -79,19 +79,10 @@ Ends = tuple[Fraction, Fraction]
 
 def enclosures(student: RNN, x: Array, k: int, c: int, bits: int) -> tuple[Ends, Ends]:
     """Enclose output c at step k of the teacher and of the student."""
-    _limit_ball_work(student, k + 1, bits)
-    wanted, y, _ = teacher_and_student(student, x[: k + 1], bits)
+    limit_ball_work(student, k + 1, bits)
+    wanted, y = teacher_and_student(student, x[: k + 1], bits)
     with precision(bits):
         return ends(wanted[k, c]), ends(y[k, c])
-
-
-def clearest_output(student: RNN, x: Array, bits: int) -> tuple[tuple[int, int], Fraction] | None:
-    """Find step and output with the largest proved gap, and the gap to 2⁻²⁰; None if none shows."""
-    _limit_ball_work(student, len(x), bits)
-    wanted, y, at = teacher_and_student(student, x, bits)
-    with precision(bits):
-        low, high = ends(abs(y[at] - wanted[at]))
-    return (at, low) if low > high * (1 - Fraction(1, 2**20)) else None
 
 
 def apart(one: Ends, other: Ends) -> Fraction:
@@ -99,7 +90,8 @@ def apart(one: Ends, other: Ends) -> Fraction:
     return max(one[0] - other[1], other[0] - one[1])
 
 
-def _limit_ball_work(rnn: RNN, steps: int, bits: int) -> None:
+def limit_ball_work(rnn: RNN, steps: int, bits: int) -> None:
+    """Refuse to enclose outputs where that takes too long."""
     N, m, slower = rnn.n, rnn.m, 30 if balls_are() == "python" else 1
     smooth = 1500 + bits**2 / 300 if rnn.activation in ("sigmoid", "tanh") else 0
     _limit_work(

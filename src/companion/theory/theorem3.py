@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from companion.theory.arithmetic import float_below, floor_log2, fractions
+from companion.theory.arithmetic import float_below, fractions
 from companion.theory.balls import ball, balls, ends, precision
 from companion.theory.checks import whole_number
 from companion.theory.dilation import orthogonal_dilation
-from companion.theory.exact import activation_balls, clearest, teacher_and_student
+from companion.theory.exact import activation_balls, clearest, clearest_gap, teacher_and_student
 from companion.theory.network import ACTIVATIONS, RNN, enlarged, eps_of, simulate, spectral_norm
 from companion.theory.theorem2 import Witness, check_student, memoryless_teacher
 
@@ -224,15 +224,15 @@ def _along(student: RNN, teacher: RNN, base: Array, bits: int) -> list[Array]:
 
 def _proved(student: RNN, x: Array, bits: int) -> Witness | None:
     """Cut an input after the step of the clearest proved difference; None if there is none."""
-    wanted, y, (k, c) = teacher_and_student(student, x, bits)
+    found = clearest_gap(student, x, bits)
+    if found is None:
+        return None
+    (k, c), gap, bits = found
+    x = x[: k + 1]
     with precision(bits):
-        gap = ends(abs(y[k, c] - wanted[k, c]))[0]
-        if gap <= 0:
-            return None
         middle = np.vectorize(lambda v: float(sum(ends(v)) / 2), otypes=[float])
-        outputs = middle(wanted[: k + 1]), middle(y[: k + 1])
-    below = float_below(gap) or Fraction(2) ** floor_log2(gap)
-    return Witness(x[: k + 1].astype(student.dtype), *outputs, below, k, c)
+        wanted, y = map(middle, teacher_and_student(student, x, bits))
+    return Witness(x.astype(student.dtype), wanted, y, float_below(gap) or gap, k, c)
 
 
 def _differing_derivative(student: RNN, x: Array, bits: int) -> tuple[int, int] | None:
