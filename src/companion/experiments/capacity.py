@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -108,19 +109,10 @@ def equal_pairs(realisation: Realisation, relative: float, seed: int) -> dict[st
 
 
 def train(
-    setting: Setting,
-    arms: Sequence[str] = tuple(ARMS),
-    *,
-    realisations: int,
-    updates: int,
-    seed: int,
-    learning_rate: float = 0.01,
-    slow_rate: float = 0.001,
-    perturbation: float = 0.1,
-    validation: int = 100,
-    backend: Any = "auto",
-    checkpoint: str | None = None,
-) -> tuple[list[Realisation], pd.DataFrame]:
+    setting: Setting, arms: Sequence[str] = tuple(ARMS), *, realisations: int, updates: int,
+    seed: int, learning_rate: float = 0.01, slow_rate: float = 0.001, perturbation: float = 0.1,
+    validation: int = 100, backend: Any = "auto", checkpoint: str | None = None,
+) -> tuple[list[Realisation], pd.DataFrame]:  # fmt: skip
     """Train one student of each arm on each of ``realisations`` systems.
 
     Parameters
@@ -146,12 +138,9 @@ def train(
         require(name in ARMS, f"arm {name!r} is not known; allowed: {', '.join(ARMS)}.")
     once = len(set(arms)) == len(arms) > 0
     require(once, f"arms is {arms}; there must be at least one, and none twice.")
+    setting, n = replace(setting, test=setting.test + validation), setting.hidden_units
     drawn, plain, train_on, rest = experiment(
-        replace(setting, test=setting.test + validation),
-        realisations=realisations,
-        models=["rnn"],
-        hidden_units=[setting.hidden_units],
-        seed=seed,
+        setting, realisations=realisations, models=["rnn"], hidden_units=[n], seed=seed
     )
     systems = [
         (i, d, equal_pairs(d, perturbation, s.seed), s.seed)
@@ -161,23 +150,15 @@ def train(
     tables = []
     for projection in sorted({ARMS[name].projection for name in arms}):
         named = [name for name in arms if ARMS[name].projection == projection]
-        students, initial = zip(
-            *(
-                _start(ARMS[name], *system, slow_rate if ARMS[name].slow else learning_rate)
-                for name in named
-                for system in systems
-            ),
-            strict=True,
-        )
-        common: dict[str, Any] = {
-            "options": Options(output_bias=setting.output_bias, projection=projection),
-            "held_out": held_out,
-            "initial": initial,
-            "backend": backend,
-            "seed": seed,
-        }
-        before = fit(students, train_on, updates=0, **common)
-        after = fit(students, train_on, updates=updates, checkpoint=checkpoint, **common)
+        rates = [slow_rate if ARMS[name].slow else learning_rate for name in named]
+        each = [(ARMS[k], *s, rate) for k, rate in zip(named, rates, strict=True) for s in systems]
+        students, initial = zip(*(_start(*one) for one in each), strict=True)
+        options = Options(output_bias=setting.output_bias, projection=projection)
+        train_them = partial(
+            fit, students, train_on, options=options, held_out=held_out, initial=initial,
+            backend=backend, seed=seed,
+        )  # fmt: skip
+        before, after = train_them(updates=0), train_them(updates=updates, checkpoint=checkpoint)
         tables.append(_table(np.repeat(named, realisations), before, after))
     return drawn, described(pd.concat(tables, ignore_index=True), COLUMNS)
 

@@ -54,24 +54,14 @@ def _bar(total: int, progress: bool) -> Iterator[tqdm[Any]]:
 
 
 def fit(
-    students: Sequence[Student],
-    train: Sequences,
-    *,
-    updates: int,
-    batch: int = 10,
-    options: Options | None = None,
-    held_out: Mapping[str, Sequences] | None = None,
+    students: Sequence[Student], train: Sequences, *, updates: int, batch: int = 10,
+    options: Options | None = None, held_out: Mapping[str, Sequences] | None = None,
     initial: Sequence[Float[Array, "_ _"]] | None = None,
-    batches: Int[Array, "updates batch"] | None = None,
-    seed: int = 0,
-    record_every: int | None = None,
-    backend: Backend = "auto",
-    dtype: str = "float32",
-    threads: int | None = None,
-    checkpoint: Path | str | None = None,
-    keep_history: bool = False,
-    progress: bool = False,
-) -> Fit:
+    batches: Int[Array, "updates batch"] | None = None, seed: int = 0,
+    record_every: int | None = None, backend: Backend = "auto", dtype: str = "float32",
+    threads: int | None = None, checkpoint: Path | str | None = None,
+    keep_history: bool = False, progress: bool = False,
+) -> Fit:  # fmt: skip
     """Train independent students, each on its realisation of the data.
 
     Parameters
@@ -86,16 +76,14 @@ def fit(
     batches : the sequences of each update, the same for all students, whose data differ anyway;
         drawn from ``seed`` by default: each pass in a new order, a remainder left out.
     record_every : updates between records; by default one pass over the data.
-    backend : "cpu" (numba), "cuda" (Triton) or "reference" (torch autograd); "auto" takes a GPU if
-        there is one.
+    backend : "cpu", "cuda", or "reference" (torch autograd); "auto" takes a GPU if there is one.
     dtype : "float32", or with the reference "float64".
     threads : of the CPU back end; by default one for each processor this process may use.
     checkpoint : a folder. At each record, each group of students is saved there, and a later call
         with the same arguments goes on from there, to a result equal bit for bit; so does one with
         more updates, if the earlier number was a multiple of ``record_every``. One with fewer
         leaves what is there alone. A damaged file is made again, with a warning.
-    keep_history : whether to return Θ of every record.
-    progress : whether to show a progress bar.
+    keep_history, progress : whether to return Θ of every record, and to show a progress bar.
 
     Raises
     ------
@@ -105,34 +93,15 @@ def fit(
     --------
     >>> rng = np.random.default_rng(0)
     >>> data = Sequences(rng.standard_normal((1, 20, 8, 2)), rng.standard_normal((1, 20, 8, 2)))
-    >>> students = [Student("rnn", 2), Student("urnn", 3)]
-    >>> result = fit(students, data, updates=4, held_out={"test": data}, backend="reference")
-    >>> result.r2["test"].shape, result.diverged.tolist()
+    >>> result = fit([Student("rnn", 2), Student("urnn", 3)], data, updates=4, held_out={"t": data})
+    >>> result.r2["t"].shape, result.diverged.tolist()
     ((2, 2), [-1, -1])
     """
     start = time.perf_counter()
-    options, held_out = Options() if options is None else options, dict(held_out or {})
-    _check_types({"train": train} | {f"held_out[{k!r}]": d for k, d in held_out.items()}, Sequences)
-    _check_types({"options": options}, Options)
-    updates, seed = whole_number("updates", updates, 0), whole_number("seed", seed, 0)
     workers = processors() if threads is None else whole_number("threads", threads, 1)
-    name = available(backend)
-    require(
-        dtype == "float32" or (dtype, name) == ("float64", "reference"),
-        f"dtype is {dtype!r} with backend {name!r}; allowed: 'float32', and 'float64' with "
-        "backend='reference'.",
-    )
-    power = _power(train, held_out, options)
-    batches = _batches(train.x.shape[1], updates, batch, batches, seed)
-    thetas = _thetas(students, train, initial, dtype)
-    if record_every is None:
-        record_every = max(1, train.x.shape[1] // batches.shape[1])
-    every = whole_number("record_every", record_every, 1)
-    records = np.unique([*range(every, updates + 1, every), updates])
-    folder = None if checkpoint is None else Path(checkpoint)
-    plan = _Plan(
-        tuple(students), train, options, held_out, power, thetas, batches, every, records, name,
-        dtype, keep_history, folder,
+    plan = _plan(
+        students, train, updates, batch, options, held_out, initial, batches, seed, record_every,
+        backend, dtype, keep_history, checkpoint,
     )  # fmt: skip
     with _bar(updates * len(students), progress) as bar:
         groups, trained = _train_groups(plan, workers, bar.update)
@@ -170,6 +139,37 @@ class _Plan:
         data = [a for d in (self.train, *self.held_out.values()) for a in (d.x, d.y)]
         what = (self.options, self.backend, list(self.held_out), self.keep_history, self.every)
         return digest(code(), *data, *what, self.batches[:1])
+
+
+def _plan(
+    students: Sequence[Student], train: Sequences, updates: int, batch: int,
+    options: Options | None, held_out: Mapping[str, Sequences] | None,
+    initial: Sequence[Array] | None, batches: Array | None, seed: int, every: int | None,
+    backend: Backend, dtype: str, keep_history: bool, checkpoint: Path | str | None,
+) -> _Plan:  # fmt: skip
+    """Refuse what is bad, before any work, and fill in what was left out."""
+    options, held_out = Options() if options is None else options, dict(held_out or {})
+    _check_types({"train": train} | {f"held_out[{k!r}]": d for k, d in held_out.items()}, Sequences)
+    _check_types({"options": options}, Options)
+    updates, seed = whole_number("updates", updates, 0), whole_number("seed", seed, 0)
+    name = available(backend)
+    require(
+        dtype == "float32" or (dtype, name) == ("float64", "reference"),
+        f"dtype is {dtype!r} with backend {name!r}; allowed: 'float32', and 'float64' with "
+        "backend='reference'.",
+    )
+    power = _power(train, held_out, options)
+    batches = _batches(train.x.shape[1], updates, batch, batches, seed)
+    thetas = _thetas(students, train, initial, dtype)
+    if every is None:
+        every = max(1, train.x.shape[1] // batches.shape[1])
+    every = whole_number("record_every", every, 1)
+    records = np.unique([*range(every, updates + 1, every), updates])
+    folder = None if checkpoint is None else Path(checkpoint)
+    return _Plan(
+        tuple(students), train, options, held_out, power, thetas, batches, every, records, name,
+        dtype, keep_history, folder,
+    )  # fmt: skip
 
 
 def _check_types(given: Mapping[str, object], kind: type) -> None:

@@ -224,14 +224,15 @@ class NewtonSchulz(Reference):
         outside, theta = self.constrained, theta.clone()
         if self.newton_schulz.any():
             X = theta[:, :n, :n]
-            # further away X may converge to another orthogonal matrix, see `cpu.orthogonalise`
-            near = (X.mT @ X - self.units).square().sum((1, 2)) < 1
-            for _ in range(5):
-                gram = X.mT @ X
-                error = (gram - self.units).abs().amax((1, 2))
+            gram = X.mT @ X
+            # further away X may converge to another orthogonal matrix, see `step.orthogonalise`
+            near = (gram - self.units).square().sum((1, 2)) < 1
+            for _ in range(4):
                 X = 1.5 * X - 0.5 * X @ gram
+                gram = X.mT @ X
+            X = 1.5 * X - 0.5 * X @ gram
             # from an error of 1e-4 the last step went below rounding
-            done = self.newton_schulz & near & (error < 1e-4)
+            done = self.newton_schulz & near & ((gram - self.units).abs().amax((1, 2)) < 1e-4)
             theta[:, :n, :n] = torch.where(done[:, None, None], X, theta[:, :n, :n])
             outside = outside & ~done
         for i in outside.nonzero()[:, 0].tolist():

@@ -15,14 +15,25 @@ import functools
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from numba import cfunc, types
 
-from companion.training.engines.cpu import CHUNK, VECTORS, aligned, compiled, lstm_cell, relu_cell
-from companion.training.engines.lanes import LANES, call, contraction, load, store, zero
+from companion.training.engines.cpu import CHUNK, VECTORS, aligned, lstm_cell, relu_cell
+from companion.training.engines.lanes import (
+    LANES,
+    call,
+    contraction,
+    load,
+    prefetch,
+    store,
+    zero,
+)
+from companion.training.engines.step import compiled
 from companion.training.reference import NewtonSchulz, Tensor
-from companion.training.students import Group
+from companion.training.students import Group, State
 
 Array = np.ndarray
+NEAR = 64  # units up to which the states are asked for ahead; larger ones take as long to work on
 TOGETHER = 4  # vectors of sequences in a pass: with 6 rows of Θ they fill the registers
 
 
@@ -64,6 +75,8 @@ def kernels(gates: int, n: int, m: int, p: int, S: int) -> tuple[int, int]:
                         store(d, (count * S + s) * D + i, load(d, s * D + i))
                 cell_backward(theta, u, cells, last, d, count, 0, rows)
             for row in range(count - 1, 0, -1):
+                for i in range(S * U if n <= NEAR else 0):
+                    prefetch(u, (first + row - 2) * S * U + i)
                 cell_backward(theta, u, cells, first + row, d, row, 0, rows)
             by_row(g, 0, d, 0, u, first * S * U, g, 0, count * S)
             by_one(g, U, d, 0, u, 0, g, U, count * S)
@@ -120,42 +133,99 @@ def run(passes, theta, x, y, sizes, scratch, gradient):
     return loss / B, wrong / B
 
 
+@compiled
+def moments(mean, square, g, clip, betas, others):
+    """Take a gradient into the optimiser's moments; False, and they stay, if it is not finite."""
+    norm = np.float32(0)
+    for i in range(len(g)):
+        norm += g[i] * g[i]
+    if not np.isfinite(norm):
+        return False
+    factor = min(np.float32(1), clip / np.sqrt(norm))
+    for i in range(len(g)):
+        step = g[i] * factor
+        mean[i] = betas[0] * mean[i] + others[0] * step
+        square[i] = betas[1] * square[i] + others[1] * step * step
+    return True
+
+
+@compiled
+def move(theta, mean, root, rate, epsilon):
+    """Θ − rate m/(√v + ε), in the reference's order of operations."""
+    for i in range(len(theta)):
+        theta[i] -= rate * mean[i] / (root[i] + epsilon)
+
+
 class Batch(NewtonSchulz):
     """The engine of one student over the compiled passes."""
 
     def __init__(self, group: Group) -> None:
         super().__init__(group)
         self.scratch: dict[int, tuple[Array, ...]] = {}
+        of, data = group.students[0].data, group.train
+        self.x, self.y = (
+            np.ascontiguousarray(a, np.float32) for a in (data.x[of], data.y[of, :, 0])
+        )
 
-    def _run(self, theta: Tensor, x: Tensor, y: Tensor, gradient: Array) -> tuple[float, float]:
+    def _run(self, theta: Array, x: Array, y: Array, gradient: Array) -> tuple[float, float]:
         """Mean loss and error of the student on a batch; its gradient, unless that is empty."""
-        (G, n, m, p), (T, _) = self.group.sizes, x.shape[2:]
-        rows, S = G * n, min(TOGETHER, -(-x.shape[1] // LANES))
+        (G, n, m, p), (B, T, _) = self.group.sizes, x.shape
+        rows, S = G * n, min(TOGETHER, -(-B // LANES))
         if T not in self.scratch:
             states = TOGETHER * (2 * n + (T + 1) * 6 * n) if G == 4 else 1
             deltas = (min(CHUNK, T) + 1) * TOGETHER * (rows + p)
-            vectors = ((T + 1) * TOGETHER * (n + m), deltas, states, theta[0].numel())
+            vectors = ((T + 1) * TOGETHER * (n + m), deltas, states, len(theta))
             self.scratch[T] = tuple(map(aligned, vectors))
         u, _, cells, _ = scratch = self.scratch[T]
         u[: S * (n + m)] = 0  # h₋₁, where another S may have left states
         cells[S * 2 * n : S * 8 * n] = 0  # c₋₁ likewise
-        loss, error = run(
-            kernels(G, n, m, p, S),
-            theta[0].numpy().ravel(),
-            x[0].numpy(),
-            y[0, :, 0].numpy(),
-            (rows, n, S),
-            scratch,
-            gradient,
-        )
+        loss, error = run(kernels(G, n, m, p, S), theta, x, y, (rows, n, S), scratch, gradient)
         return loss, error
+
+    def advance(
+        self, state: State, batches: Int[Array, "updates batch"]
+    ) -> tuple[State, Float[Array, "1 updates"]]:
+        """The state after these batches, and the training loss of each."""
+        if self.group.rotating[0]:
+            return super().advance(state, batches)
+        options, (_, n, _, p) = self.group.options, self.group.sizes
+        theta, mean, square = (a.copy() for a in (state.theta, state.mean, state.square))
+        frozen, g = int(state.diverged[0]), np.zeros_like(theta[0])
+        clip = np.float32(np.inf if options.clip is None else options.clip)
+        betas, others = (
+            tuple(map(np.float32, b)) for b in (options.decay, 1 - np.array(options.decay))
+        )
+        schedule = options.schedule(state.update, state.update + len(batches)).astype(np.float32).T
+        rate, losses = np.float32(self.group.students[0].learning_rate), []
+        flat = [a.ravel() for a in (theta, mean, square, g)]
+        for update, (index, (alpha, epsilon)) in enumerate(
+            zip(batches, schedule, strict=True), start=state.update
+        ):
+            g[:] = 0
+            loss, _ = self._run(flat[0], self.x[index], self.y[index], flat[3])
+            g /= np.float32(len(index))
+            if not options.output_bias:
+                g[-p:, -1] = 0
+            losses.append(np.float32(loss))
+            finite = np.isfinite(losses[-1])
+            if frozen < 0 and finite and moments(*flat[1:], clip, betas, others):
+                root = torch.from_numpy(flat[2]).sqrt()  # not NumPy's: an ulp apart in places
+                move(flat[0], flat[1], root.numpy(), rate * alpha, epsilon)
+            elif frozen < 0:
+                frozen = update
+            if frozen < 0 and self.constrained.any():
+                theta[:] = self.projected(torch.from_numpy(theta), n).numpy()
+        done = state.update + len(batches)
+        return State(theta, mean, square, np.array([frozen]), done), np.array(losses)[None]
 
     def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and gradient by the compiled passes."""
         g = np.zeros(theta[0].numel(), dtype=np.float32)
-        loss, _ = self._run(theta, x, y, g)
+        loss, _ = self._run(theta[0].numpy().ravel(), x[0].numpy(), y[0, :, 0].numpy(), g)
         return torch.tensor([loss]), torch.from_numpy(g).view_as(theta) / x.shape[1]
 
     def error(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """The share of wrong answers by the compiled forward pass."""
-        return torch.tensor([self._run(theta, x, y, np.zeros(0, dtype=np.float32))[1]])
+        nothing = np.zeros(0, dtype=np.float32)
+        at = theta[0].numpy().ravel()
+        return torch.tensor([self._run(at, x[0].numpy(), y[0, :, 0].numpy(), nothing)[1]])
