@@ -154,6 +154,19 @@ def test_a_student_that_overflows_is_frozen_and_said_so() -> None:
     np.testing.assert_array_equal(result.theta[0], theta)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_answers_that_are_not_finite_are_wrong(backend: Any) -> None:
+    """What an update of a large rate leaves may be found by no further update."""
+    theta = initial_theta(Student("rnn", 4), 1, CLASSES).astype(np.float32)
+    theta[:4, :4], theta[:4, 4] = 1e3 * np.eye(4), 1.0
+    images = some_images(30)
+    result = fit(
+        [Student("rnn", 4)], images, updates=0, batch=8, options=OPTIONS, initial=[theta],
+        held_out={"test": images}, backend=backend,
+    )  # fmt: skip
+    assert result.accuracy["test"].tolist() == [[0.0]]
+
+
 @pytest.mark.parametrize("model", ["contractive", "urnn"])
 def test_a_student_frozen_at_once_keeps_its_weights(model: Any) -> None:
     options = Options(loss="cross-entropy", output_bias=True, projection="svd")

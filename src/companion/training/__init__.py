@@ -4,6 +4,7 @@
 faster.
 """
 
+from companion.training.engines import available
 from companion.training.loop import fit
 from companion.training.result import Fit
 from companion.training.students import (
@@ -25,6 +26,7 @@ __all__ = [
     "Student",
     "as_rnn",
     "assemble",
+    "available",
     "blocks",
     "draw_batches",
     "fit",

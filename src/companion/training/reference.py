@@ -61,7 +61,13 @@ def losses(
         loss = (estimate - y).square().mean((1, 2, 3))
         return loss, loss
     loss = -(y * torch.log_softmax(estimate, -1)).sum(-1).mean((1, 2))
-    return loss, (estimate.argmax(-1) != y.argmax(-1)).to(loss.dtype).mean((1, 2))
+    return loss, wrong_answers(estimate, y).mean((1, 2))
+
+
+def wrong_answers(estimate: Float[Tensor, "*shape p"], y: Float[Tensor, "*shape p"]) -> Tensor:
+    """1 where the largest output is not the right answer, or the outputs are not finite."""
+    right = (estimate.argmax(-1) == y.argmax(-1)) & estimate.isfinite().all(-1)
+    return (~right).to(estimate.dtype)
 
 
 def gradients(

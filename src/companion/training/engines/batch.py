@@ -118,7 +118,7 @@ def run(passes, theta, x, y, sizes, scratch, gradient):
                 for k in range(p):
                     total += np.exp(d[at + k, lane] - largest)
                 loss += np.log(total) + largest - answer
-                wrong += y[b, best] == 0
+                wrong += y[b, best] == 0 or not np.isfinite(total)
                 for k in range(p):
                     share = np.exp(d[at + k, lane] - largest) / total
                     d[at + k, lane] = share - y[b, k]
