@@ -164,34 +164,20 @@ def state_bound(
     push = float(np.linalg.norm(F, 2) * X + np.hypot.reduce(b)) * slack + rnn.n * tiny
     radius = _ball(gain, push, max(float(np.hypot.reduce(h_init)), r0), T) * slack
     lower = np.minimum(np.minimum(h_init, -r0 * slack), 0)
-    upper = _upper_states((W, F, b), X, T, (lower, np.maximum(h_init, r0 * slack), radius), slack,
-                          tiny)  # fmt: skip
-    if not np.isfinite(upper).all():
-        raise ValueError(
-            f"‖W‖₂ is {norm:.6g}, and the bound exceeds 1.8e308: lower input_bound or horizon."
-        )
-    return StateBound(radius, lower, upper)
-
-
-def _upper_states(
-    parameters: tuple[Array, Array, Array],
-    X: float,
-    T: int | None,
-    start: tuple[Array, Array, float],
-    slack: float,
-    tiny: float,
-) -> Float[Array, " n"]:
-    """Bound the states entrywise, from the box of initial states and the ball of all."""
-    (W, F, b), (lower, highest, radius) = parameters, start
+    highest = np.maximum(np.maximum(h_init, r0 * slack), 0)
     # States after the first are ≥ 0, so W⁻ pushes up only where h₋₁ is negative.
     up, down = np.maximum(W, 0) * slack, np.maximum(-W, 0) * slack
     row = np.hypot.reduce(F, axis=1) * X
     drive = tiny + b + row + (np.abs(b) + row) * (slack - 1) - down @ lower
-    upper = np.minimum(_box(up, drive, np.maximum(highest, 0), T), radius)
+    upper = np.minimum(_box(up, drive, highest, T), radius)
+    if not np.isfinite(upper).all():
+        raise ValueError(
+            f"‖W‖₂ is {norm:.6g}, and the bound exceeds 1.8e308: lower input_bound or horizon."
+        )
     # One step maps a valid box into a valid box, so their intersection is valid.
-    for _ in range(_REFINEMENTS if np.isfinite(upper).all() else 0):
-        upper = np.minimum(upper, np.maximum.reduce([up @ upper + drive, highest, 0 * b]))
-    return np.asarray(upper)
+    for _ in range(_REFINEMENTS):
+        upper = np.minimum(upper, np.maximum(up @ upper + drive, highest))
+    return StateBound(radius, lower, upper)
 
 
 def unitary_equivalent(
