@@ -110,7 +110,7 @@ def _check_shapes(arrays: dict[str, Array]) -> None:
             )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class RNN:
     """Hold a recurrent network Θ = (W, F, b, C, h₋₁, φ): frozen, checked, with read-only arrays.
 
@@ -146,23 +146,25 @@ class RNN:
     h_init: Shaped[Array, " n"]
     activation: str = "relu"
 
-    def __post_init__(self) -> None:
-        if self.activation not in tuple(ACTIVATIONS):
-            raise ValueError(
-                f"activation is {self.activation!r}; allowed: {', '.join(ACTIVATIONS)}."
-            )
-        given = {name: as_array(name, getattr(self, name)) for name in SHAPES}
+    def __init__(
+        self, W: Any, F: Any, b: Any, C: Any, h_init: Any, activation: Any = "relu"
+    ) -> None:
+        if activation not in tuple(ACTIVATIONS):
+            raise ValueError(f"activation is {activation!r}; allowed: {', '.join(ACTIVATIONS)}.")
+        given = {"W": W, "F": F, "b": b, "C": C, "h_init": h_init}
+        given = {name: as_array(name, value) for name, value in given.items()}
         dtype = _common_dtype(given)
         _check_shapes(given)
-        if dtype.kind == "O" and self.activation not in ("identity", "relu"):
+        if dtype.kind == "O" and activation not in ("identity", "relu"):
             raise TypeError(
-                f"activation {self.activation!r} has irrational values; exact arithmetic allows "
+                f"activation {activation!r} has irrational values; exact arithmetic allows "
                 "identity and relu. Use float64; certificates enclose its outputs in balls."
             )
         for name, a in given.items():
             taken = as_numbers(name, a, dtype)
             taken.flags.writeable = False
             object.__setattr__(self, name, taken)
+        object.__setattr__(self, "activation", activation)
 
     @property
     def n(self) -> int:
