@@ -28,7 +28,7 @@ def norm_tolerance(W: Float[Array, "n n"]) -> float:
     return 4 * len(W) * eps_of(W)
 
 
-def scaled(W: Float[Array, "n n"], d: Float[Array, " n"]) -> Float[Array, "n n"]:
+def scaled(W: Shaped[Array, "n n"], d: Shaped[Array, " n"]) -> Shaped[Array, "n n"]:
     """Compute DWD⁻¹ for the diagonal matrix D of the entries of ``d``."""
     return np.asarray(d[:, None] * W / d)
 
@@ -121,7 +121,7 @@ def orthogonal_dilation(W: Float[Array, "n n"]) -> Float[Array, "N N"]:
     return U
 
 
-def halmos_dilation(W: Float[Array, "n n"]) -> Float[Array, "2n 2n"]:
+def halmos_dilation(W: Float[Array, "n n"]) -> Float[Array, "2*n 2*n"]:
     """Build the textbook dilation [[W, (I − WWᵀ)^½], [(I − WᵀW)^½, −Wᵀ]], always of size 2n.
 
     The roots come from the singular values, P C Pᵀ and Q C Qᵀ: `scipy.linalg.sqrtm` of I − WᵀW

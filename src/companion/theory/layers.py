@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import SupportsFloat, SupportsIndex
 
 import numpy as np
 
@@ -62,8 +63,8 @@ def named_arrays(layers: Sequence[RNN], suffixes: Sequence[str]) -> dict[str, Ar
 
 
 def unitary_layers(
-    layers: Sequence[RNN], input_bound: float, horizon: int | None, initial_bound: float,
-    rescale: bool,
+    layers: Sequence[RNN], input_bound: SupportsFloat, horizon: SupportsIndex | None,
+    initial_bound: SupportsFloat, rescale: bool,
 ) -> tuple[list[RNN], list[Array]]:  # fmt: skip
     """Convert layer by layer; give the networks, and by which d the states of each are scaled."""
     X, initial = size_of("input_bound", input_bound), size_of("initial_bound", initial_bound)

@@ -10,10 +10,10 @@ scalings exist, and whether d₀ is attained on bounded inputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat
 
 import numpy as np
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Shaped
 
 from companion.theory.arithmetic import determinant, fractions, positive_definite, solve
 from companion.theory.balls import ball, balls, precision
@@ -65,7 +65,12 @@ class Smallest:
 
 
 def smallest_unitary(
-    rnn: RNN, input_bound: float, *, starts: int = 20, seed: int = 0, most: int | None = None
+    rnn: RNN,
+    input_bound: SupportsFloat,
+    *,
+    starts: int = 20,
+    seed: int = 0,
+    most: int | None = None,
 ) -> Smallest:
     """Search the smallest equal unitary network that diagonal scalings yield. **Ours.**
 
@@ -118,7 +123,7 @@ def smallest_unitary(
     return Smallest(unitary, d, q, residual, proved, states_needed(given))
 
 
-def states_needed(W: Float[Array, "n n"]) -> int:
+def states_needed(W: Shaped[Array, "n n"]) -> int:
     """Count states that an equal unitary network needs, for inputs in all of ℝⁿ. **Ours.**
 
     The theorem: N ≥ n + min_D #{σᵢ(DWD⁻¹) < 1} for the teacher ReLU(Wh + x). Scalings keep the
@@ -365,7 +370,9 @@ class ComplexRNN:
         return np.array(outputs)
 
 
-def complex_unitary(rnn: RNN, input_bound: float, *, horizon: int | None = None) -> ComplexRNN:
+def complex_unitary(
+    rnn: RNN, input_bound: SupportsFloat, *, horizon: int | None = None
+) -> ComplexRNN:
     """Build an equal network of n complex states, U = P(S + i√(1 − S²))Qᵀ. **Ours.**
 
     U is unitary and has real part W. The bias b − iM keeps the imaginary parts at 0, M bounding

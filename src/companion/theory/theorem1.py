@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -120,8 +120,9 @@ def _box(
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused, not warned of
 def state_bound(
-    rnn: RNN, input_bound: float, *, horizon: int | None = None, initial_bound: float = 0.0
-) -> StateBound:
+    rnn: RNN, input_bound: SupportsFloat, *, horizon: SupportsIndex | None = None,
+    initial_bound: SupportsFloat = 0.0,
+) -> StateBound:  # fmt: skip
     """Bound the states of a ReLU network while ‖x⁽ᵏ⁾‖₂ ≤ ``input_bound``.
 
     The entrywise lesser of two bounds, tightened by interval propagation:
@@ -182,10 +183,10 @@ def state_bound(
 
 def unitary_equivalent(
     rnn: RNN,
-    input_bound: float,
+    input_bound: SupportsFloat,
     *,
-    horizon: int | None = None,
-    initial_bound: float = 0.0,
+    horizon: SupportsIndex | None = None,
+    initial_bound: SupportsFloat = 0.0,
     scale: Shaped[Array, " n"] | list[Any] | None = None,
     dilation: Shaped[Array, "N N"] | None = None,
 ) -> RNN:

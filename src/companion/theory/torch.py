@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeVar, cast
 
 import numpy as np
 
@@ -24,10 +24,10 @@ _CELL_CALLS = 100  # steps of a cell that are checked: a hook costs more than 2%
 
 def to_unitary(
     module: Kind,
-    input_bound: float,
+    input_bound: SupportsFloat,
     *,
-    horizon: int | None = None,
-    initial_bound: float = 0.0,
+    horizon: SupportsIndex | None = None,
+    initial_bound: SupportsFloat = 0.0,
     rescale: bool = False,
     check: bool = True,
 ) -> Kind:
@@ -153,7 +153,7 @@ class BoundCheck:
 
     changes_nothing = True
 
-    def __init__(self, module: Recurrent, input_bound: float, horizon: int | None) -> None:
+    def __init__(self, module: Recurrent, input_bound: Any, horizon: Any) -> None:
         self.input_bound, self.horizon = float(input_bound), horizon and int(horizon)
         self.calls = None if hasattr(module, "num_layers") else _CELL_CALLS
 
