@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = """---
@@ -36,6 +37,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # No deadlines: how long a machine takes is measured by `make bench`, never asserted.
 settings.register_profile("companion", deadline=None)
 settings.load_profile("companion")
+# Before anything of the package is imported; see shapes.py.
+if os.environ.get("COMPANION_SHAPES"):
+    install_import_hook("companion.theory", "shapes.checked")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests of refused types where types are enforced before anything can refuse them."""
+    if os.environ.get("COMPANION_SHAPES"):
+        wrong = [item for item in items if item.get_closest_marker("wrong_types")]
+        items[:] = [item for item in items if item not in wrong]
+        config.hook.pytest_deselected(items=wrong)
 
 
 def write_page(root: Path, name: str, parameters: str, *cells: str) -> Path:

@@ -192,6 +192,7 @@ EQUALITY_FORGERIES = {
 }
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("name", DIFFERENCE_FORGERIES)
 @pytest.mark.parametrize("rehash", [False, True])
 def test_forged_differences_are_refused(difference, name, rehash):
@@ -377,6 +378,7 @@ def test_equality_of_a_network_with_a_zero_parameter(tmp_path, zero):
     assert "every horizon" in str(recheck(tmp_path / "c.json"))
 
 
+@pytest.mark.wrong_types
 def test_a_bound_that_is_no_float_is_covered(tmp_path):
     # ⅓ rounds down to a float; what is proved and printed holds for ⅓ all the same.
     rng = np.random.default_rng(5)

@@ -128,6 +128,7 @@ def test_it_can_be_taken_off_asked_twice_and_saved() -> None:
     assert "norm=0.8" in repr(other)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("norm", [0, -1, 1.1, float("nan"), "0.9"])
 def test_bad_norms_are_refused(norm: object) -> None:
     with pytest.raises(ValueError, match="norm is"):

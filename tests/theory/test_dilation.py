@@ -115,6 +115,7 @@ def test_just_above_one_counts_as_one() -> None:
         orthogonal_dilation(Q * (1 + 1e-13))
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("W", "error", "message"),
     [

@@ -173,6 +173,7 @@ def test_one_input_one_output_needs_t_minus_n_plus_one(n, horizon, seed):
     assert np.abs(K @ fitted - m).max() > 1e-9 * np.abs(m).max()
 
 
+@pytest.mark.wrong_types
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="square"):
         linear_teacher(np.zeros((2, 3)))

@@ -119,12 +119,14 @@ def test_float_arithmetic_follows_exact_arithmetic(seed: int) -> None:
     np.testing.assert_allclose(simulate(rnn, x), exact.astype(float), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("shape", [(5,), (5, 3), (0, 2), (1, 2, 5, 2)])
 def test_simulate_refuses_wrong_shapes(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="x has shape"):
         simulate(drawn(0), np.zeros(shape))
 
 
+@pytest.mark.wrong_types
 def test_simulate_refuses_bad_values() -> None:
     with pytest.raises(ValueError, match="finite"):
         simulate(drawn(0), [[0.0, np.nan]])

@@ -181,6 +181,7 @@ def outcome(path, content):
     raise AssertionError("the sentence that was asked for is refused")
 
 
+@pytest.mark.wrong_types
 def test_of_thousands_of_forgeries_none_is_accepted_with_a_false_sentence(tmp_path, bases):
     rng, path, accepted = random.Random(0), tmp_path / "forged.json", 0  # noqa: S311
     originals = [json.loads(p.read_text()) for p in bases]

@@ -241,12 +241,14 @@ def test_bad_input_bounds_are_refused(bound: object, error: type[Exception]) -> 
         state_bound(drawn(0, 2, 0.9), bound)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("horizon", [0, -1, 2.5, True, "9"])
 def test_bad_horizons_are_refused(horizon: object) -> None:
     with pytest.raises(ValueError, match="horizon"):
         unitary_equivalent(drawn(0, 2, 0.9), 1.0, horizon=horizon)
 
 
+@pytest.mark.wrong_types
 def test_bad_dilations_and_scales_are_refused() -> None:
     rnn = drawn(0, 2, 0.9)
     U = unitary_equivalent(rnn, 1.0).W

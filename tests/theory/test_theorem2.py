@@ -288,6 +288,7 @@ def test_exactness_only_near_misses_come_as_close_as_one_likes():
         check_witness(student, w, X)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("bound", [0, -1.0, np.inf, np.nan, True, "1", None])
 def test_bad_bounds_are_refused(bound):
     with pytest.raises(ValueError, match="input_bound"):

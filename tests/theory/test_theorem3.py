@@ -199,6 +199,7 @@ def test_the_chain_deviates_visibly_at_T():
             assert gap[T] > 1e-6
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("horizon", [0, -1, 1.5, True, "3"])
 def test_bad_horizons_are_refused(horizon):
     with pytest.raises(ValueError, match="horizon"):
@@ -265,6 +266,7 @@ def test_spans_grow_by_n_for_smooth_students_and_need_not_for_relu():
     assert derivative_spans(memoryless_teacher(2, "tanh"), x) == (2,) * 6
 
 
+@pytest.mark.wrong_types
 def test_the_fixed_point_argument():
     student = delay_chain(memoryless_teacher(1, "sigmoid"), 4)
     near = linearise(student, [0.3])

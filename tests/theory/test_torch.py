@@ -334,6 +334,7 @@ def test_another_forward_is_refused() -> None:
             to_unitary(module, 1.0)
 
 
+@pytest.mark.wrong_types
 def test_bounds_may_be_tensors_and_arrays_of_no_axes() -> None:
     module, x = network(0), sequences(0, 1.0, torch.float32)
     wanted = to_unitary(module, 2.0, horizon=50, initial_bound=1.0)(x)[0]
@@ -359,6 +360,7 @@ def test_what_was_frozen_stays_frozen() -> None:
 # A converted module says once that it is fed more than it was converted for.
 
 
+@pytest.mark.wrong_types
 def test_inputs_beyond_the_bound_are_reported_once() -> None:
     module, x = network(0), sequences(0, 1.0, torch.float32)
     unitary = to_unitary(module, 1.0, horizon=40)
