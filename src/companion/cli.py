@@ -50,6 +50,11 @@ def number(text: str) -> float:
     return float(text)
 
 
+def Number(meaning: str) -> Any:
+    """Declare an option that is a number."""
+    return typer.Option(metavar="X", parser=number, help=meaning)
+
+
 def _rules(root: Path, notebook: str) -> dict[str, Any]:
     """Return the rules that runs of this notebook are judged by, as book/claims.yaml holds them."""
     import yaml
@@ -92,6 +97,7 @@ Values = Annotated[list[str], typer.Option("-p", metavar="NAME=VALUE", help="rep
 Out = Annotated[
     Path | None, typer.Option(metavar="DIR", help="where runs lie (default: runs/ in the checkout)")
 ]
+Table = Annotated[Path | None, typer.Option(metavar="FILE", help="write the table there")]
 Force = Annotated[bool, typer.Option("--force", help="replace what is there")]
 
 
@@ -164,7 +170,7 @@ def sweep(
     fresh: Annotated[bool, typer.Option("--fresh", help="start each kernel, fork none")] = False,
 ) -> None:
     """Run a notebook over a grid of parameters."""
-    from companion.running import cluster, parameters
+    from companion.running import parameters
     from companion.running import sweep as sweeps
     from companion.running.grid import expand
     from companion.running.page import load_page
@@ -174,19 +180,9 @@ def sweep(
     blocks = parameters.grids_from_yaml(params) if params else None
     rules = _rules(root, page.name)
     todo = [replace(one, rules=rules) for one in expand(page, grid, blocks, parameter)]
-    if scheduler is not None and workers is not None:
-        raise ValueError("--workers and --scheduler exclude each other.")
-    if scheduler is not None:
-        cluster.check_address(scheduler)
-        if named := [name for one in todo for name in one.files]:
-            raise ValueError(
-                f"parameter {named[0]} names a file of this machine; allowed with --scheduler: "
-                "parameters that are values."
-            )
-    else:
-        cluster.places_here(workers, len(todo))
-        if lack := _lacking(page.downloads, root):
-            raise ValueError(f"{page.name}: {lack}.")
+    sweeps.check(todo, scheduler, workers)
+    if scheduler is None and (lack := _lacking(page.downloads, root)):
+        raise ValueError(f"{page.name}: {lack}.")
     if dry_run:
         sweeps.plan(todo, folder, say)
         return
@@ -202,8 +198,8 @@ def sweep(
 def runs(
     notebook: Annotated[str | None, typer.Argument(metavar="[NOTEBOOK]")] = None,
     out: Out = None,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table")] = None,
-    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table")] = None,
+    csv: Table = None,
+    parquet: Table = None,
     older: Annotated[bool, typer.Option("--older", help="runs of older sources too")] = False,
 ) -> None:
     """List runs, or read their results as one table."""
@@ -214,11 +210,8 @@ def runs(
     folder = out or root / "runs"
     found = table.find(root, folder, [load_page(root, notebook).name] if notebook else None)
     if not (csv or parquet):
-        for row in found.itertuples():
-            say(
-                " ".join(map(str, row[1:4]))
-                + f" {row.finished} {row.duration_s} s {row.parameters}"
-            )
+        for row in found[found.columns[:6]].itertuples(index=False):
+            say("{} {} {} {} {} s {}".format(*row))
         say(f"{len(found)} runs in {folder}")
         return
     rows = table.results(found, older=older)
@@ -241,12 +234,13 @@ def pages(
     root = checkout()
     names = notebook or sorted(p.stem for p in (root / "notebooks").glob("*.md"))
     found = [load_page(root, name) for name in names]
-    lonely = [p for p in (root / "notebooks").glob("*.ipynb") if not p.with_suffix(".md").exists()]
-    for path in () if notebook else sorted(lonely):
+    here = (root / "notebooks").glob("*.ipynb")
+    lonely = [] if notebook else [p for p in here if not p.with_suffix(".md").exists()]
+    for path in sorted(lonely):
         say(f"{path.stem}: has no text notebooks/{path.stem}.md beside it")
     lacks = {p.name: None if os.environ.get("CI") else _lacking(p.downloads, root) for p in found}
     bad = refresh(found, root, everything=everything, check=check, lacks=lacks, say=say)
-    return 1 if bad or (lonely and not notebook) else 0
+    return int(bool(bad or lonely))
 
 
 @app.command()
@@ -280,27 +274,14 @@ def claims(
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN.safetensors")],
     target: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
-    input_bound: Annotated[
-        float, typer.Option(metavar="X", parser=number, help="on the norm of each input")
-    ],
-    nonlinearity: Annotated[
-        str | None, typer.Option(help="relu or tanh, where IN lacks it")
-    ] = None,
+    input_bound: Annotated[float, Number("on the norm of each input")],
+    nonlinearity: Annotated[str | None, typer.Option(help="relu or tanh, if IN lacks it")] = None,
     horizon: Annotated[int | None, typer.Option(metavar="T", help="equality for T steps")] = None,
-    initial_bound: Annotated[
-        float | None, typer.Option(metavar="R", parser=number, help="on each initial state's norm")
-    ] = None,
-    rescale: Annotated[
-        bool, typer.Option("--rescale", help="scale states where that brings a norm below 1")
-    ] = False,
-    prefix: Annotated[
-        str | None, typer.Option(help="which network of several, such as 'encoder.'")
-    ] = None,
+    initial_bound: Annotated[float | None, Number("on each initial state's norm")] = None,
+    rescale: Annotated[bool, typer.Option("--rescale", help="scale a norm to below 1")] = False,
+    prefix: Annotated[str | None, typer.Option(help="of one network of several: encoder.")] = None,
     pad_readout: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY", help="a tensor that reads the state, to be widened; repeatable"
-        ),
+        list[str] | None, typer.Option(metavar="KEY", help="a readout to be widened; repeatable")
     ] = None,
     force: Force = False,
 ) -> None:
@@ -315,10 +296,7 @@ def convert(
 @app.command()
 def witness(
     student: Annotated[Path, typer.Argument(metavar="STUDENT.safetensors")],
-    input_bound: Annotated[
-        float | None,
-        typer.Option(metavar="X", parser=number, help="ReLU: largest modulus of an input entry"),
-    ] = None,
+    input_bound: Annotated[float | None, Number("ReLU: on each input entry's modulus")] = None,
     certificate: Annotated[Path | None, typer.Option(metavar="FILE.json", help="save it")] = None,
     force: Force = False,
 ) -> None:

@@ -18,12 +18,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from companion.running import cluster
 from companion.running import record as provenance
 from companion.running import run as runs
 from companion.running.folders import cache, claim, clean, unwritable
-from companion.running.page import Page, Run
+from companion.running.page import Run
 from companion.running.record import Failed, Refused
 
 
@@ -55,6 +56,26 @@ def _unpack(files: Mapping[str, bytes], work: Path) -> None:
         (work / path).write_bytes(data)
 
 
+def check(todo: Sequence[Run], scheduler: str | None, workers: int | None) -> str | None:
+    """Check where the runs are to be made, before anything starts; returns a warning, or None.
+
+    Raises
+    ------
+    Refused : no address, no number of workers, or a file that other machines do not have.
+    """
+    if scheduler is None:
+        cluster.places_here(workers, len(todo))
+        return None
+    if workers is not None:
+        raise Refused("--workers and --scheduler exclude each other.")
+    if named := [name for run in todo for name in run.files]:
+        raise Refused(
+            f"parameter {named[0]} names a file of this machine; allowed with --scheduler: "
+            "parameters that are values."
+        )
+    return cluster.check_address(scheduler)
+
+
 def plan(todo: Sequence[Run], out: Path, say: Callable[[str], None]) -> None:
     """Say what a sweep would run; nothing is started."""
     done = 0
@@ -84,8 +105,8 @@ def sweep(
     scheduler : address of one that exists; without it ``workers`` processes of this machine do it,
         by default as many as it has processors or visible GPUs.
     seconds : how long to wait for a scheduler and a worker.
-    fork : fork kernels from a process that has imported what the page imports, where that can be.
-    say : told one line a run, and the dashboard's address.
+    fork : fork kernels from a process that has imported what the page imports (on Linux).
+    say : told one line a run.
 
     Returns
     -------
@@ -96,40 +117,29 @@ def sweep(
     Refused : a worker has another version, and nothing was started.
     Failed : runs failed (it lists them), the scheduler was lost, or ``out`` cannot be written.
     """
-    from tqdm import tqdm
-
     page, out = todo[0].page, out.absolute()
     folder = out / page.name
-    places: tuple[cluster.Place, ...] = ()
-    if scheduler is None:
-        places = cluster.places_here(workers, len(todo))
-    elif warning := cluster.check_address(scheduler):
+    if warning := check(todo, scheduler, workers):
         say(warning)
+    places = () if scheduler else cluster.places_here(workers, len(todo))
     ends: dict[str, list[str]] = {"done": [], "skipped": [], "failed": []}
 
     def settle(run: Run, kind: str, what: str) -> None:
         ends[kind].append(f"{run.id} {run.describe()}: {what}")
         say(ends[kind][-1])
 
-    known = [(run, runs.skipped(folder / run.id)) for run in todo]
-    left = deque(run for run, why in known if not why)
-    for run, why in known:
-        if why:
-            settle(run, "skipped", why)
+    left: deque[Run] = deque()
+    for run in todo:
+        why = runs.skipped(folder / run.id)
+        settle(run, "skipped", why) if why else left.append(run)
     if not left:
         return Counter(skipped=len(todo))
-    with _writing(folder):
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
-        if removed := clean(out, page.name):
-            say(f"removed {removed} unfinished folders of killed runs")
-        own = cache(root, out)
-    order = _order(page, root, todo[0].rules, fork=fork, places=places)
+    own, order = _ready(root, out, page.name, say), _order(todo[0], root, fork, places)
     there = cluster.existing(scheduler, seconds) if scheduler else cluster.local(own, len(places))
     with there as client:
         cluster.ask_all(client, order, max(seconds, 30))
         say(f"dashboard: {client.dashboard_link}")
-        done = len(todo) - len(left)
-        with tqdm(total=len(todo), initial=done, unit="run", file=sys.stderr, disable=None) as bar:
+        with tqdm(total=len(left), unit="run", file=sys.stderr, disable=None) as bar:
             for run, kind, what in _results(client, order, left, out, seconds):
                 settle(run, kind, what)
                 bar.update()
@@ -138,15 +148,18 @@ def sweep(
     return Counter({kind: len(lines) for kind, lines in ends.items()})
 
 
-def _order(
-    page: Page,
-    root: Path,
-    rules: Mapping[str, Any],
-    *,
-    fork: bool,
-    places: tuple[cluster.Place, ...],
-) -> cluster.Order:
+def _ready(root: Path, out: Path, name: str, say: Callable[[str], None]) -> Path:
+    """Make the folder of runs ready; returns one for what workers keep for a while."""
+    with _writing(out / name):
+        (out / name / "logs").mkdir(parents=True, exist_ok=True)
+        if removed := clean(out, name):
+            say(f"removed {removed} unfinished folders of killed runs")
+        return cache(root, out)
+
+
+def _order(run: Run, root: Path, fork: bool, places: tuple[cluster.Place, ...]) -> cluster.Order:
     """Write down what the runs of a sweep have in common, for the workers."""
+    page = run.page
     return cluster.Order(
         topic=f"companion-{secrets.token_hex(8)}",
         page=page.name,
@@ -154,7 +167,7 @@ def _order(
         parts=dict(page.parts),
         packages=provenance.installed(root),
         python=cluster.python_version(),
-        rules=dict(rules),
+        rules=dict(run.rules),
         root=str(root) if places else None,
         fork=fork,
         places=places,
@@ -166,8 +179,8 @@ def _results(
 ) -> Iterator[tuple[Run, str, str]]:
     """Hand the runs to the workers; yields each with what became of it, when its files lie here.
 
-    Only a few runs a worker are under way at a time, so that neither the scheduler nor a large
-    result's bytes pile up, and a second sweep into the same folder finds runs to do.
+    Only a few runs a worker are under way at a time, so that results do not pile up, and a second
+    sweep into the same folder finds runs to do.
     """
     from distributed import as_completed
     from distributed.client import CancelledError
@@ -216,10 +229,8 @@ def _results(
             lock.release()
             yield run, kind, what
     except (CancelledError, OSError) as error:  # of Dask's; our own writing fails as `Failed`
-        raise Failed(
-            f"the scheduler {client.scheduler.address} is lost; what is done is in {logs.parent}, "
-            "and the same command goes on from there"
-        ) from error
+        lost = f"the scheduler {client.scheduler.address} is lost; what is done is in {logs.parent}"
+        raise Failed(f"{lost}, and the same command goes on from there") from error
     finally:
         for _, lock in flight.values():
             lock.release()
