@@ -279,11 +279,12 @@ def execute(
         raise Refused("python -O (PYTHONOPTIMIZE) drops every assertion; start Python without it.")
     client, bar = _client(nb, folder, scratch, forks), scratch / "bar"
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
-    number, failure = 0, ""
+    number, failure, seen = 0, "", {**environment, "COMPANION_BAR": str(bar)}
     try:
         with (
             _told(bar, lambda line: say(f"cell {number} of {len(code)}: {line}")),
-            client.setup_kernel(env={**environment, "COMPANION_BAR": str(bar)}, cleanup_kc=True),
+            (scratch / "stderr").open("ab") as errors,
+            client.setup_kernel(env=seen, stderr=errors, cleanup_kc=True),
         ):
             client.reset_execution_trackers()
             try:
@@ -299,6 +300,10 @@ def execute(
         failure = _what_failed(code[number - 1].source, error)
     except DeadKernelError:
         failure = ": the kernel died (out of memory, or killed)"
+    except RuntimeError as error:  # of its start
+        if number:
+            raise
+        failure = ": ".join(["", str(error), *_last_line(scratch / "stderr")])
     finally:
         say("")
         manager: Any = client.km
@@ -307,6 +312,11 @@ def execute(
     if not failure:
         return None
     return Failed(f"{label} failed in code cell {number} of {len(code)}{failure}")
+
+
+def _last_line(path: Path) -> list[str]:
+    """Return the last line of a file, if it has one."""
+    return path.read_text("utf-8", "replace").strip().splitlines()[-1:]
 
 
 def _what_failed(source: str, error: CellExecutionError) -> str:
