@@ -149,3 +149,23 @@ def test_the_list_has_reasons_and_nothing_unused() -> None:
 )
 def test_the_rule_sees(text: str, count: int) -> None:
     assert len(typed(text, {"listed 700": "choice"})) == count
+
+
+# Turns that readers stumbled on: a subject left out, a verb at the end, a riddle for a statement.
+TURNS = (
+    "is no matter of",
+    "is no equality",
+    "hands back",
+    "shows all of itself",
+    "asks the network",
+    "once and for all",
+    "it is the URNN's",
+    "it counts the steps",
+    "the poster linearises",
+)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
+def test_no_turn_that_readers_stumbled_on(path: Path) -> None:
+    text = " ".join(path.read_text(encoding="utf-8").split())
+    assert not [turn for turn in TURNS if turn in text]
