@@ -134,7 +134,7 @@ def test_balls_hold_every_result(kind, x, y, bits, wide, inside):
         a, b = ball(x, wide), ball(y)
         v = x + Fraction(wide) * inside  # any number in the ball
         results = [(a + b, v + y), (a - b, v - y), (a * b, v * y), (-a, -v), (abs(a), abs(v)),
-                   (a.max(b), max(v, y)), (a + 1, v + 1), (2 - a, 2 - v)]  # fmt: skip
+                   (a + 1, v + 1), (2 - a, 2 - v)]  # fmt: skip
         if y:
             results.append((a / b, v / y))
         tiny = Fraction(1, 2**13_000)

@@ -109,6 +109,18 @@ def test_no_certificate_without_a_difference():
         certify_witness(teacher, Witness(x, x.copy(), x.copy(), 1.0, 0, 0))
 
 
+@pytest.mark.parametrize("bound", [float("nan"), float("inf"), -1.0, True, "1"])
+def test_bounds_that_are_no_numbers_are_refused(bound):
+    student, rng = float_student(), np.random.default_rng(0)
+    with pytest.raises(ValueError, match="input_bound is"):
+        certify_witness(student, find_witness(student, 1.0), input_bound=bound)
+    rnn, unitary = exact_pair(2, rng)
+    with pytest.raises(ValueError, match="input_bound is"):
+        certify_equivalence(rnn, unitary, fractions(rng, 3, 2), input_bound=bound)
+    with pytest.raises(CertificateError, match="no finite number"):
+        certify_equivalence(rnn, unitary, np.full((2, 2), np.nan))
+
+
 def test_input_outside_the_bound_is_refused():
     student = float_student()
     with pytest.raises(CertificateError, match="above the bound"):

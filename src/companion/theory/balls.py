@@ -150,14 +150,6 @@ class Ball:
         """Give m and e of the midpoint m·2^e."""
         return self.m, self.e
 
-    def max(self, other: Any) -> Ball:
-        """Enclose the larger of two numbers: (a + b + |a − b|)/2, exact where one is larger."""
-        b = _as_ball(other)
-        d = self - b
-        if d.m - d.r >= 0 or d.m + d.r <= 0:
-            return self if d.m > 0 else b
-        return (self + b + abs(d)) * Fraction(1, 2)
-
     def exp(self) -> Ball:
         """Enclose e^x: Taylor's series at x/2^j, its remainder in the radius, squared j times."""
         if self.r:  # e^(m ± r) = e^m (1 ± 2r) for r ≤ 1

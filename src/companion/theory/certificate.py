@@ -24,6 +24,7 @@ from jaxtyping import Shaped
 
 from companion.theory import reading as read
 from companion.theory.arithmetic import float_above, floor_log2
+from companion.theory.checks import exact_size
 from companion.theory.exact import clearest_gap
 from companion.theory.files import write_whole
 from companion.theory.network import RNN
@@ -100,7 +101,9 @@ def certify_witness(
     >>> print(certify_witness(student, find_witness(student, 1.0)))  # doctest: +ELLIPSIS
     At step 1, output 0, the memoryless relu teacher gives [...] and this student of 1 states...
     """
-    x, bits = np.asarray(witness.input), 64
+    x, bits, bound = np.asarray(witness.input), 64, None
+    if input_bound is not None:
+        bound = read.write_number(exact_size("input_bound", input_bound))
     if x.shape[1:] != (student.m,) or student.p != student.m:
         raise CertificateError(
             f"the student maps {student.m} inputs to {student.p} outputs and the input has shape "
@@ -119,7 +122,7 @@ def certify_witness(
     body = {
         "student": read.write_network(student),
         "input": read.write_array(x),
-        "input_bound": None if input_bound is None else read.write_number(Fraction(input_bound)),
+        "input_bound": bound,
         "step": k,
         "output": c,
         "bits": bits,
@@ -167,8 +170,8 @@ def certify_equivalence(
         "input_bound": None,
     }
     if input_bound is not None:
+        X = exact_size("input_bound", input_bound)
         try:
-            X = Fraction(input_bound)
             bound = state_bound(rnn, float_above(X))
         except (ValueError, ArithmeticError) as error:
             raise CertificateError(f"the states could not be bounded: {error}") from error

@@ -35,3 +35,13 @@ def size_of(name: str, value: Any) -> float:
     if not 0 <= number <= sys.float_info.max:
         raise ValueError(f"{name} is {number}; it must be finite (below 1.8e308) and at least 0.")
     return float(number)
+
+
+def exact_size(name: str, value: Any, *, above: bool = False) -> Fraction:
+    """Take a finite number of at least 0 (``above``: above 0) as the Fraction that it is."""
+    number = value.item() if isinstance(value, np.generic) else value
+    known = isinstance(number, int | float | Fraction) and not isinstance(number, bool)
+    if not known or not 0 <= number < np.inf or (above and number == 0):
+        least = "above 0" if above else "of at least 0"
+        raise ValueError(f"{name} is {value!r}; it must be a finite number {least}.")
+    return Fraction(number)

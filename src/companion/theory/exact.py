@@ -28,7 +28,7 @@ Array = np.ndarray
 # σ(z) = ½(1 + tanh(z/2)) would cancel for z → −∞; e^z/(1 + e^z) does not.
 _PHI: dict[str, Callable[[Any], Any]] = {
     "identity": lambda z: z,
-    "relu": lambda z: z.max(type(z)(0)),
+    "relu": lambda z: z if z > 0 else ball(0) if z < 0 else (z + abs(z)) / 2,
     "sigmoid": lambda z: z.exp() / (1 + z.exp()) if z < 0 else 1 / (1 + (-z).exp()),
     "tanh": lambda z: z.tanh(),
 }

@@ -40,7 +40,10 @@ def write_number(value: Fraction | float) -> str:
 
 def write_array(a: Array) -> list[Any]:
     """Write an array of floats or Fractions as nested lists of numbers."""
-    return [write_array(v) if np.ndim(v) else write_number(v) for v in fractions(a)]
+    try:
+        return [write_array(v) if np.ndim(v) else write_number(v) for v in fractions(a)]
+    except (TypeError, OverflowError, ValueError) as error:
+        raise CertificateError(f"an array holds what is no finite number: {error}") from error
 
 
 def write_network(rnn: RNN) -> dict[str, Any]:

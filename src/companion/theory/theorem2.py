@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from companion.theory.arithmetic import float_below, floor_log2, fractions, invertible, product
+from companion.theory.checks import exact_size
 from companion.theory.network import ACTIVATIONS, RNN
 
 Array = np.ndarray
@@ -89,7 +90,7 @@ def near_miss(
     ----------
     This project's.
     """
-    e, X = Fraction(epsilon), _positive(input_bound)
+    e, X = Fraction(epsilon), exact_size("input_bound", input_bound, above=True)
     if n < 2 or not 0 < e < 1:
         raise ValueError(f"n is {n} and epsilon {epsilon}; allowed: n ≥ 2 and 0 < epsilon < 1.")
     d, zero = np.array([e**i for i in range(n)], dtype=object), np.zeros(n + 1, dtype=int)
@@ -143,7 +144,7 @@ def find_witness(student: RNN, input_bound: float | Fraction) -> Witness:
     >>> w.input.shape, w.step, w.gap > 0.2
     ((2, 2), 1, True)
     """
-    bound = _positive(input_bound)
+    bound = exact_size("input_bound", input_bound, above=True)
     if student.activation != "relu":
         raise ValueError(
             f"activation is {student.activation!r}; theorem 2 is about 'relu' "
@@ -179,13 +180,6 @@ def check_student(student: RNN) -> None:
             "the recurrent matrix W is singular; the converse needs an invertible one (with a "
             "singular one n states are enough: W = 0 is the teacher itself)."
         )
-
-
-def _positive(bound: Any) -> Fraction:
-    number = isinstance(bound, int | float | Fraction | np.floating | np.integer)
-    if isinstance(bound, bool) or not number or not 0 < bound < np.inf:
-        raise ValueError(f"input_bound is {bound!r}; it must be a positive finite number.")
-    return Fraction(bound.item() if isinstance(bound, np.generic) else bound)
 
 
 def _power_of_two(q: Fraction) -> Fraction:
