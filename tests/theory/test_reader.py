@@ -158,7 +158,7 @@ def forged(content, rng):
             content["kind"] = rng.choice(["difference", "equality", [], {}, None, 1, "truth"])
         elif kind < 0.98 and isinstance(old, str):
             put(body, path, old[:-1] if rng.random() < 0.5 else old + old[-1:])
-        else:
+        elif isinstance(body.get("input"), list):
             body["input"] = body["input"] * rng.choice([2, 3, 40])
         if not isinstance(content["body"], dict):
             break

@@ -131,7 +131,7 @@ def _prove_equality(body: Any) -> str:
     if bounded:
         X = at["input_bound"]
         _prove_for_all_inputs(rnn, unitary, X, at["state_norm"], at["state_upper"])
-        scope = f"; and on every input with |x(k)| ≤ {at_least(X, 17)}, over every horizon"
+        scope = f"; and on every input with |x(k)| ≤ {decimal(X, 17, up=False)}, over every horizon"
     return (
         f"A ReLU network of {rnn.n} states and a unitary one of {unitary.n} (U'U = I exactly) have "
         f"equal outputs, in exact rational arithmetic, on an input of {len(x)} steps{scope}."
