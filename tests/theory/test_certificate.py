@@ -109,6 +109,7 @@ def test_no_certificate_without_a_difference():
         certify_witness(teacher, Witness(x, x.copy(), x.copy(), 1.0, 0, 0))
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize("bound", [float("nan"), float("inf"), -1.0, True, "1"])
 def test_bounds_that_are_no_numbers_are_refused(bound):
     student, rng = float_student(), np.random.default_rng(0)
