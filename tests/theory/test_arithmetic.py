@@ -30,7 +30,7 @@ from companion.theory.arithmetic import (
 )
 from companion.theory.balls import Ball, ball, balls, balls_are, ends, precision
 from companion.theory.certificate import certify_witness
-from companion.theory.exact import integer_outputs, output_gap
+from companion.theory.exact import ball_outputs, integer_outputs, output_gap
 from companion.theory.network import RNN, random_rnn, simulate
 from companion.theory.smaller import smallest_unitary
 from companion.theory.theorem2 import find_witness, memoryless_teacher, near_miss
@@ -228,6 +228,20 @@ def test_both_kinds_of_balls_give_the_same_certificates_and_verdicts(either):
 
 def _boxed(student):
     return find_witness(student, 1.0)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+def test_students_with_huge_weights_are_refuted_all_the_same(kind, activation):
+    rng = np.random.default_rng(0)
+    for scale in (1e20, 1e100, 1e300):
+        s = random_rnn(3, inputs=1, outputs=1, norm=1.0, rng=rng, activation=activation)
+        s = RNN(s.W * scale, s.F * scale, s.b, s.C, s.h_init, activation)
+        w = find_sigmoid_witness(s)
+        assert certify_witness(s, w).body["gap_above"]
+        # Too few bits to know anything but the range of the activation: the balls still hold it.
+        rough = [ends(v) for v in ball_outputs(s, w.input, 30).flat]
+        fine = [ends(v) for v in ball_outputs(s, w.input, 4000).flat]
+        assert all(a <= c <= d <= b for (a, b), (c, d) in zip(rough, fine, strict=True))
 
 
 def test_importing_the_package_imports_no_flint_and_works_without_one():

@@ -155,7 +155,7 @@ class Ball:
         if self.r:  # e^(m ± r) = e^m (1 ± 2r) for r ≤ 1
             if self._point(self.r) > 1:
                 low, high = self.lower().exp(), self.upper().exp()
-                return (low + high) * Fraction(1, 2) + _UNIT * (high - low)
+                return (low + high + _UNIT * (high - low)) * Fraction(1, 2)
             return self.mid().exp() * (1 + 2 * _UNIT * self._point(self.r))
         if not self.m:
             return _as_ball(1)

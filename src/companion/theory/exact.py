@@ -25,13 +25,13 @@ from companion.theory.network import RNN
 
 Array = np.ndarray
 
-# σ(z) = ½(1 + tanh(z/2)) would cancel for z → −∞; e^z/(1 + e^z) does not.
-_PHI: dict[str, Callable[[Any], Any]] = {
-    "identity": lambda z: z,
-    "relu": lambda z: z if z > 0 else ball(0) if z < 0 else (z + abs(z)) / 2,
-    "sigmoid": lambda z: z.exp() / (1 + z.exp()) if z < 0 else 1 / (1 + (-z).exp()),
-    "tanh": lambda z: z.tanh(),
-}
+
+def _logistic(z: Any) -> Any:
+    # ½(1 + tanh(z/2)) would cancel for z → −∞; e^z/(1 + e^z) does not.
+    if z < 0:
+        return z.exp() / (1 + z.exp())
+    wide = not z > 0 and z.abs_upper() > 1  # then e^−z may be beyond all bounds
+    return ball(0.5, 0.5) if wide else 1 / (1 + (-z).exp())
 
 
 def _logistic_slope(z: Any) -> Any:
@@ -39,6 +39,12 @@ def _logistic_slope(z: Any) -> Any:
     return e / ((1 + e) * (1 + e))
 
 
+_PHI: dict[str, Callable[[Any], Any]] = {
+    "identity": lambda z: z,
+    "relu": lambda z: z if z > 0 else ball(0) if z < 0 else (z + abs(z)) / 2,
+    "sigmoid": _logistic,
+    "tanh": lambda z: z.tanh(),
+}
 _SLOPE: dict[str, Callable[[Any], Any]] = {
     "sigmoid": _logistic_slope,
     "tanh": lambda z: 4 * _logistic_slope(2 * z),
