@@ -49,10 +49,10 @@ UNPACKED = 100_000_000  # bytes that an archive may come to; the digits are 55 m
 class Digits:
     """Grey levels 0 to 255 of handwritten digits, and which they are."""
 
-    train_images: UInt8[Array, "60000 28 28"] = field(repr=False)
-    train_labels: UInt8[Array, " 60000"] = field(repr=False)
-    test_images: UInt8[Array, "10000 28 28"] = field(repr=False)
-    test_labels: UInt8[Array, " 10000"] = field(repr=False)
+    train_images: UInt8[Array, "train 28 28"] = field(repr=False)
+    train_labels: UInt8[Array, " train"] = field(repr=False)
+    test_images: UInt8[Array, "test 28 28"] = field(repr=False)
+    test_labels: UInt8[Array, " test"] = field(repr=False)
 
 
 class Missing(RuntimeError):
