@@ -24,6 +24,17 @@ Definition ours1a : Prop := forall (R : rcfType) n m p (Θ : RNN R n m p) (X : R
   unitary_in Θ X (n + defect (scaled d (W Θ))).
 (* end ours1a *)
 
+(* begin dilations *)
+(** An orthogonal matrix that holds V has n + rank(I - VᵀV) rows at least: theorem 1's is minimal. *)
+Definition ours_minimal : Prop := forall (R : rcfType) n k (V : 'M[R]_n) B (K : 'M[R]_(k, n)) S,
+  orthogonal (block_mx V B K S) -> (defect V <= k)%N.
+(** 1c: no bound on the inputs is needed if I - WᵀW = KᵀK for some K >= 0. *)
+Definition ours1c : Prop := forall (R : rcfType) n m p k (Θ : RNN R n m p) (K : 'M[R]_(k, n)),
+  (forall i j, 0 <= K i j) -> K^T *m K = 1%:M - (W Θ)^T *m W Θ ->
+  (forall i, 0 <= (K *m hinit Θ) i 0) -> exists Θ' : RNN R (n + k) m p, orthogonal (W Θ') /\
+    forall T, equal_over (@relu R) T (fun _ _ => True) Θ Θ'.
+(* end dilations *)
+
 (* begin ours1b *)
 (** At most 2n - 1 states when W is contractive and not diagonal. *)
 Definition ours1b : Prop := forall (R : rcfType) n m p (Θ : RNN R n m p) (X : R),
@@ -61,3 +72,19 @@ Definition ours2a_det : Prop := forall (R : rcfType) n N (V : 'M[R]_n) (Θ : RNN
   `|\det V| < 1 -> orthogonal (W Θ) ->
   equal_over (@relu R) 2 (fun _ _ => True) (Rnn V 1%:M 0 1%:M 0) Θ -> (n < N)%N.
 (* end ours2a *)
+
+(* begin box *)
+(** On a box, however small, n states are not enough unless |det V| = 1 ... *)
+Definition in_box (R : rcfType) n (X : R) (k : nat) (x : 'cV[R]_n) : Prop :=
+  forall i, `|x i 0| <= X.
+Definition ours_box : Prop := forall (R : rcfType) n N (V : 'M[R]_n) (Θ : RNN R N n n) (X : R),
+  0 < X -> `|\det V| != 1 -> orthogonal (W Θ) ->
+  equal_over (@relu R) 2 (in_box X) (Rnn V 1%:M 0 1%:M 0) Θ -> (n < N)%N.
+(** ... and for two states, contractive and not diagonal, exactly 3 are. *)
+Definition ours_three : Prop := forall (R : rcfType) (V : 'M[R]_2) (X : R), 0 < X ->
+  contractive V -> (exists i j, i != j /\ V i j != 0) ->
+  (exists2 Θ : RNN R 3 2 2, orthogonal (W Θ) &
+     forall T, equal_over (@relu R) T (in_box X) (Rnn V 1%:M 0 1%:M 0) Θ) /\
+  forall N (Θ : RNN R N 2 2), orthogonal (W Θ) ->
+     equal_over (@relu R) 2 (in_box X) (Rnn V 1%:M 0 1%:M 0) Θ -> (3 <= N)%N.
+(* end box *)

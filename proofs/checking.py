@@ -106,6 +106,37 @@ def constants(folder: Path, order: list[str]) -> list[str]:
     return found
 
 
+def rests(folder: Path, order: list[str]) -> dict[str, dict[str, list[str]]]:
+    """For each theorem the theorems that its proof uses, and the files of the lemmas it uses.
+
+    Read from what Coq notes of each name's place (.glob). Lemmas are followed to what they use;
+    a theorem is not followed further.
+    """
+    uses: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for file in order:
+        here, entry = file.removesuffix(".v"), ("", "")
+        for line in (folder / file).with_suffix(".glob").read_text(encoding="utf-8").splitlines():
+            if found := re.match(r"(?:prf|thm|def|rec) \S+ <> (\S+)$", line):
+                entry = (here, found[1])
+                uses[entry] = set()
+            elif found := re.match(rf"R\S+ {LIBRARY}\.(\w+) <> (\w+) (?:thm|prf|def)$", line):
+                uses.get(entry, set()).add((found[1], found[2]))
+    out = {}
+    for at in [entry for entry in uses if entry[1].endswith("_holds")]:
+        seen, waiting, theorems = {at}, [at], set()
+        while waiting:
+            for used in uses.get(waiting.pop(), set()) - seen:
+                seen.add(used)
+                if used[1].endswith("_holds"):
+                    theorems.add(used[1].removesuffix("_holds"))
+                else:
+                    waiting.append(used)
+        files = {file for file, name in seen if not file.startswith("Statements")} - {at[0]}
+        files -= {file for file, name in seen if name.endswith("_holds") and file != at[0]}
+        out[at[1].removesuffix("_holds")] = {"theorems": sorted(theorems), "files": sorted(files)}
+    return out
+
+
 def check_all(folder: Path, order: list[str], classical: dict[str, Any]) -> int:
     """Every constant of every file rests on what its file may rest on; their number."""
     names = constants(folder, order)
@@ -190,13 +221,14 @@ def check(listed: dict[str, Any], *, full: bool) -> dict[str, Any]:
         if full:
             print("coqchk (about a minute)", flush=True)
             kernel_check(folder, order, classical)
-        render(folder, order)
-        return {
+        used = rests(folder, order)
+        record = {
             "versions": versions(folder),
             "theorems": [
                 {
                     **t,
                     "axioms": found[t["statement"]],
+                    "rests_on": used[t["statement"]],
                     "proved_as": f"{t['statement']}_holds",
                     "checked": True,
                     "coqchk": full,
@@ -208,3 +240,5 @@ def check(listed: dict[str, Any], *, full: bool) -> dict[str, Any]:
             "paper": listed["paper"],
             "not_checked": listed["not_checked"],
         }
+        render(folder, order, record)
+        return record

@@ -82,7 +82,7 @@ def attempt(folder: Path, theorem: dict[str, Any], stated: str) -> str | None:
     return " ".join(done.stderr.partition("Error:")[2].split())[:120]
 
 
-REFUTATIONS = """From mathcomp Require Import all_ssreflect all_algebra realalg.
+REFUTATIONS = """From mathcomp Require Import all_ssreflect all_algebra realalg complex.
 From mathcomp Require Import reals Rstruct.
 From Proofs Require Import {files}.
 Set Implicit Arguments. Unset Strict Implicit. Unset Printing Implicit Defensive.

@@ -6,14 +6,16 @@ import html
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from coq import HERE, LIBRARY, Failed, run
+from drawing import proof_map
 
 PAGES = HERE.parent / "book" / "_static" / "proofs"
 
 
-def render(folder: Path, order: list[str]) -> None:
-    """The sources as pages, in the order in which they build on each other."""
+def render(folder: Path, order: list[str], record: dict[str, Any]) -> None:
+    """The sources as pages, in the order in which they build on each other, and the map of them."""
     target = folder / "html"
     target.mkdir()
     (folder / "header.html").write_text(HEADER, encoding="utf-8")
@@ -29,6 +31,7 @@ def render(folder: Path, order: list[str]) -> None:
     for name, text in readable(texts).items():
         (target / name).write_text(text, encoding="utf-8")
     shutil.copy(HERE / "proofs.css", target / "coqdoc.css")
+    (target / "map.htm").write_text(proof_map(record), encoding="utf-8")
     shutil.rmtree(PAGES, ignore_errors=True)
     PAGES.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(target, PAGES)

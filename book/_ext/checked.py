@@ -91,8 +91,19 @@ class Checked(SphinxDirective):
         return [box]
 
 
+class ProofMap(SphinxDirective):
+    """Every statement with what it rests on, as ``make proofs`` has drawn it from its record."""
+
+    def run(self) -> list[nodes.Node]:
+        """Put the drawing and its list into the page."""
+        path = PROOFS.parent / "book" / "_static" / "proofs" / "map.htm"
+        self.env.note_dependency(str(path))
+        return [nodes.raw("", path.read_text(encoding="utf-8"), format="html")]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the extension; its own text counts as a source of every page that uses it."""
     app.add_directive("checked", Checked)
+    app.add_directive("proof-map", ProofMap)
     version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
     return {"version": version, "parallel_read_safe": True, "parallel_write_safe": True}
