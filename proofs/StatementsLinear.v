@@ -1,4 +1,4 @@
-(** * Linear recurrences and parallel evaluation: this project's results *)
+(** * Linear recurrences, parallel evaluation, approximation: this project's results *)
 From mathcomp Require Import all_ssreflect all_algebra complex.
 From Proofs Require Import Statements.
 Set Implicit Arguments. Unset Strict Implicit. Unset Printing Implicit Defensive.
@@ -34,3 +34,15 @@ Definition ours_newton : Prop := forall (R : rcfType) n m p (Θ : RNN R n m p) (
     forall x, (forall k, bounded X k (x k)) ->
     forall s k, newton Θ' x s k = col_mx (newton Θ x s k) 0].
 (* end parallel *)
+
+(* begin approximation *)
+(** 3a: no equivalence with sigmoids, yet any accuracy with the n + rank(I - WᵀW) states of theorem 1,
+    for every input. The activation is bounded, has the Lipschitz constant L with L ‖W‖ < 1, and
+    tends to some l at minus infinity: the logistic function, and tanh if ‖W‖ < 1. *)
+Definition ours3a : Prop := forall (R : rcfType) (φ : R -> R) (L l c a : R) n m p
+  (Θ : RNN R n m p), (forall y z, `|φ y - φ z| <= L * `|y - z|) -> (forall z, `|φ z| <= a) ->
+  (forall ε, 0 < ε -> exists z0, forall z, z <= z0 -> `|φ z - l| <= ε) ->
+  0 <= c <= 1 -> L * c < 1 -> (forall v, norm (W Θ *m v) <= c * norm v) ->
+  forall δ, 0 < δ -> exists2 Θ' : RNN R (n + defect (W Θ)) m p, orthogonal (W Θ') &
+  forall x k, norm (output φ Θ x k - output φ Θ' x k) <= δ.
+(* end approximation *)

@@ -49,6 +49,9 @@ def main() -> int:
     parser.add_argument(
         "--fresh", action="store_true", help="only: is the record of these sources?"
     )
+    parser.add_argument(
+        "--deep", action="store_true", help="coqchk goes down to Coq, through the libraries"
+    )
     parser.add_argument("--quick", action="store_true", help="leave out coqchk; write no record")
     given = parser.parse_args()
     if given.fresh:
@@ -60,7 +63,7 @@ def main() -> int:
 
     before = source_hash()
     try:
-        record = check(ledger(), full=not given.quick)
+        record = check(ledger(), full=not given.quick, deep=given.deep)
         if source_hash() != before:
             raise Failed("the sources changed while they were checked: run it again")
     except Failed as error:

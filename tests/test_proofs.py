@@ -28,6 +28,7 @@ def _load() -> ModuleType:
 check = _load()
 sys.path.insert(0, str(PROOFS))
 checking = importlib.import_module("checking")
+drawing = importlib.import_module("drawing")
 mutants = importlib.import_module("mutants")
 rendering = importlib.import_module("rendering")
 
@@ -87,7 +88,11 @@ def test_a_referee_reads_less_than_a_hundred_lines():
 
 
 def test_no_link_of_the_rendered_proofs_is_dead():
-    texts = {p.name: p.read_text(encoding="utf-8") for p in rendering.PAGES.iterdir()}
+    texts = {
+        p.name: p.read_text(encoding="utf-8")
+        for p in rendering.PAGES.iterdir()
+        if p.suffix != ".htm"
+    }
     anchors = {
         name: {html.unescape(a) for a in re.findall(r' id="([^"]*)"', text)}
         for name, text in texts.items()
@@ -97,6 +102,32 @@ def test_no_link_of_the_rendered_proofs_is_dead():
             page, _, anchor = target.partition("#")
             assert (page or name) in texts, target
             assert not anchor or anchor in anchors[page or name], target
+
+
+def test_the_map_has_every_statement_and_no_dead_link():
+    record = json.loads(check.RECORD.read_text(encoding="utf-8"))
+    drawn = (rendering.PAGES / "map.htm").read_text(encoding="utf-8")
+    assert drawn == drawing.proof_map(record)
+    listed = drawn.partition("<ul>")[2]
+    for node in [*record["theorems"], *record["paper"]]:
+        assert html.escape(node["label"]) in listed
+    for target in map(html.unescape, re.findall(r'href="\.\./([^"]*)"', drawn)):
+        page, _, anchor = target.partition("#")
+        if page.startswith("_static"):
+            text = (ROOT / "book" / page).read_text(encoding="utf-8")
+            assert f'id="{anchor}"' in text, target
+        else:
+            text = (ROOT / page.replace(".html", ".md")).read_text(encoding="utf-8")
+            assert not anchor or f":label: {anchor}" in text, target
+
+
+def test_a_theorem_rests_on_what_its_proof_names():
+    record = json.loads(check.RECORD.read_text(encoding="utf-8"))
+    on = {t["statement"]: t["rests_on"]["theorems"] for t in record["theorems"]}
+    assert on["theorem3_poster"] == ["theorem3_logistic"]
+    assert on["theorem3_logistic"] == ["theorem3"]
+    assert on["ours_three"] == ["ours1b", "ours_box"]
+    assert on["theorem2"] == []
 
 
 def test_every_source_is_rendered():

@@ -1,11 +1,13 @@
 """Evaluating a ReLU network in parallel over time: Newton's method on the whole trajectory.
 
-All states are unknowns at once. One Newton step (DEER) fixes which units are active, at the current
-guess, and solves the linear recurrence that is left; a prefix sum does so in log₂ T rounds. Equal
-networks take equally many steps (ours): see `newton_states`.
+All states are unknowns at once. One Newton step (DEER, Lim et al. 2024) fixes which units are
+active, at the current guess, and solves the linear recurrence that is left, by a prefix sum. Equal
+networks take equally many steps, which is this project's: see `newton_guesses`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float
@@ -31,48 +33,48 @@ def prefix_solve(A: Float[Array, "T n n"], c: Float[Array, "T n"]) -> Float[Arra
     return c
 
 
-def newton_states(
-    rnn: RNN, x: Float[Array, "T m"], *, most: int = 200
-) -> tuple[Float[Array, "T n"], int]:
-    """Compute all states of a ReLU network by Newton's method from the guess 0.
+def newton_guesses(rnn: RNN, x: Float[Array, "T m"]) -> Iterator[Float[Array, "T n"]]:
+    """Yield Newton's guesses of all states of a ReLU network, from the one after 0 on, endlessly.
 
     A step replaces h by the solution of h⁽ᵏ⁾ = D_k (W h⁽ᵏ⁻¹⁾ + F x⁽ᵏ⁾ + b), where D_k has a 1 for
     each unit that is active at the guess. So if ‖W‖ < 1 every guess stays in the ball of radius R
     of theorem 1, its new units stay off if M ≥ R, and the two networks have the same guesses.
+    """
+    theta = rnn.astype(np.float64)
+    drive = np.asarray(x, dtype=np.float64) @ theta.F.T + theta.b
+    guess = np.zeros_like(drive)
+    while True:
+        before = np.concatenate([theta.h_init[None], guess[:-1]])
+        active = before @ theta.W.T + drive > 0
+        constant = active * drive
+        constant[0] += active[0] * (theta.W @ theta.h_init)
+        guess = prefix_solve(active[:, :, None] * theta.W, constant)
+        yield guess
 
-    Returns
-    -------
-    states : float64 array, shape (T, n).
-    steps : Newton steps taken until the guess moves by rounding only: by at most
-        10 n T eps times its largest entry.
+
+def newton_states(
+    rnn: RNN, x: Float[Array, "T m"], *, most: int = 200
+) -> tuple[Float[Array, "T n"], int]:
+    """Compute all states of a ReLU network, and the number of Newton steps that it took.
+
+    The last step moved the guess by rounding only: by at most 10 n T eps times its largest entry.
 
     Raises
     ------
     ValueError : for another activation.
     ArithmeticError : if ``most`` steps are not enough, or a guess overflows.
-
-    References
-    ----------
-    Lim et al. (2024); that equal networks take the same steps is this project's.
     """
     if rnn.activation != "relu":
         raise ValueError(f"the network has activation {rnn.activation!r}; allowed: 'relu'.")
-    theta = rnn.astype(np.float64)
-    drive = np.asarray(x, dtype=np.float64) @ theta.F.T + theta.b
-    guess = np.zeros_like(drive)
-    for step in range(1, most + 1):
-        before = np.concatenate([theta.h_init[None], guess[:-1]])
-        active = before @ theta.W.T + drive > 0
-        constant = np.where(active, drive, 0)
-        constant[0] += np.where(active[0], theta.W @ theta.h_init, 0)
-        with np.errstate(over="ignore", invalid="ignore"):  # reported just below
-            new = prefix_solve(active[:, :, None] * theta.W, constant)
-            moved = np.abs(new - guess).max()
-        if not np.isfinite(moved):
-            raise ArithmeticError(f"the guess of Newton step {step} overflows.")
-        if moved <= 10 * new.size * np.finfo(np.float64).eps * np.abs(new).max():
-            return new, step
-        guess = new
+    last: Array | float = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):  # reported just below
+        for step, guess in zip(range(1, most + 1), newton_guesses(rnn, x), strict=False):
+            moved = np.abs(guess - last).max()
+            if not np.isfinite(moved):
+                raise ArithmeticError(f"the guess of Newton step {step} overflows.")
+            if moved <= 10 * guess.size * np.finfo(np.float64).eps * np.abs(guess).max():
+                return guess, step
+            last = guess
     raise ArithmeticError(f"no convergence within {most} Newton steps.")
 
 
