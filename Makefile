@@ -147,6 +147,8 @@ test: digits runtime ## lint, types, pages against their sources, strict site, a
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-sanitize-with tests/nbval.cfg \
 	  $$($(BIN)/python -m companion data mnist --here >/dev/null || echo --ignore=notebooks/permuted-mnist.ipynb) \
 	  src tests notebooks $(PYTEST_FLAGS)
+	@$(say) "pytest: the theory again, with every shape and type in a signature enforced"
+	@COMPANION_SHAPES=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope tests/theory $(PYTEST_FLAGS)
 
 pdf: runtime ## the book as one PDF (needs a Chromium: CHROMIUM=path)
 	@$(site)
@@ -162,6 +164,15 @@ test-browser: runtime ## the site and the PDF in headless Chromium (needs one: C
 FULL ?=
 verify: digits ## make again what the ledger rests on, and compare; FULL=1 trains the published runs again
 	@COMPANION_FULL=$(FULL) $(BIN)/python -m pytest -q -p no:cacheprovider tests/published $(PYTEST_FLAGS)
+
+bench: env ## timings against named peers in one run, some minutes on an idle machine
+	@$(BIN)/python -m benchmarks --json book/results/bench.json
+
+test-edges: digits ## every page at the edges of its parameters; hours (the weekly workflow)
+	@$(BIN)/python tests/edges/run.py
+
+test-faults: env ## what happens when things go wrong; some minutes, loopback alone
+	@$(BIN)/python tests/faults/run.py --json book/results/faults.json
 
 include proofs/proofs.mk
 
