@@ -111,10 +111,9 @@ def find_witness(student: RNN, input_bound: float | Fraction) -> Witness:
     (U v_l)ⱼ = 0 for all l, and U is injective, so there are at most N − n < n of them: for some i
     the student's second difference is 0. Where it fails, one of the three inputs is a witness.
 
-    No search and no training: linear algebra over the rationals, on the exact binary values of Θ,
-    of cost polynomial in N. Beside the proof's δ a coarse one is evaluated, exactly as well, and
-    the input with the largest gap is returned. If step (i) fails by less than 2⁻²⁰ of the bound,
-    step (ii) is tried too and the clearer witness returned.
+    No search and no training: linear algebra over the rationals, on the exact values of Θ. Beside
+    the proof's δ a coarse one is evaluated, and the input with the largest gap is returned. If step
+    (i) fails by less than 2⁻²⁰ of the bound, step (ii) is tried too.
 
     Parameters
     ----------
@@ -138,9 +137,8 @@ def find_witness(student: RNN, input_bound: float | Fraction) -> Witness:
 
     Examples
     --------
-    >>> turn = RNN(W=[[0.0, 1.0], [-1.0, 0.0]], F=[[1.0, 0.0], [0.0, 1.0]], b=[0.0, 0.0],
-    ...            C=[[1.0, 0.0], [0.0, 1.0]], h_init=[0.0, 0.0])
-    >>> w = find_witness(turn, input_bound=1.0)
+    >>> eye, zero = np.eye(2), np.zeros(2)
+    >>> w = find_witness(RNN([[0.0, 1.0], [-1.0, 0.0]], eye, zero, eye, zero), input_bound=1.0)
     >>> w.input.shape, w.step, w.gap > 0.2
     ((2, 2), 1, True)
     """

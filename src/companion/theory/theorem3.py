@@ -99,9 +99,8 @@ def approximate_unitary(rnn: RNN, M: float) -> tuple[RNN, float]:
 
         ‖C‖ L (‖B‖ √r ℓ + ρ) / (1 − L‖W‖)    in the Euclidean norm, for every input.
 
-    ρ = 0 for the logistic function. For tanh the constant that the resting block feeds back goes
-    into a bias, and ρ is the rounding of that bias. So no equivalence, yet any accuracy; and for
-    M ≳ 37 a computation in float64 can no longer see the difference, which is still there.
+    ρ = 0 for the logistic function; for tanh it is the rounding of the bias that takes up what the
+    resting block feeds back. From M ≈ 37 on float64 cannot see the difference, which is there.
 
     Parameters
     ----------
