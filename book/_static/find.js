@@ -14,7 +14,7 @@
         sum +
         40 * Math.min(1, count(fold(section.page), p)) +
         15 * Math.min(1, count(fold(section.title), p)) +
-        6 * Math.log1p(count(fold(section.text), p)),
+        6 * Math.log1p(Math.min(12, count(fold(section.text), p))),
       0,
     );
 

@@ -108,7 +108,7 @@ def test_an_old_address_leads_to_the_new_one(reader: Reader, old: str, new: str)
     reader.page.goto(f"{reader.home}{old}.html")
     page, _, anchor = new.partition("#")
     reader.page.wait_for_url(f"**/{page}.html{'#' + anchor if anchor else ''}")
-    assert reader.page.locator("h1").first.is_visible()
+    reader.page.locator("article h1").first.wait_for()
     if anchor:
         assert reader.page.locator(f"#{anchor}").count() == 1
 
@@ -161,5 +161,5 @@ def test_search_puts_what_explains_first_with_an_excerpt(
 
 
 def test_the_card_for_links_is_there() -> None:
-    card = SITE / "_static/card.png"
-    assert Image.open(card).size == (1200, 630)
+    with Image.open(SITE / "_static/card.png") as card:
+        assert card.size == (1200, 630)
