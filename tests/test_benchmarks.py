@@ -61,6 +61,23 @@ def test_the_layouts_of_jax_compute_the_same() -> None:
             np.testing.assert_allclose(np.moveaxis(value, 0, -1), last[1][name], atol=1e-6)
 
 
+def test_growth_changes_one_size_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(
+        name: str, model: str, n: int, K: int, T: int, batch: int, threads: int, *_: Any
+    ) -> Any:
+        size = {"n": n, "K": K, "T": T, "batch": batch, "threads": threads}
+        return timing.Row(name, size, 1.0)
+
+    monkeypatch.setattr(training, "one", one)
+    base = {"n": 4, "K": 16, "T": 1000, "batch": 10, "threads": 1}
+    rows = training.growth_rows()
+    for row in rows:
+        changed = {k for k, v in row.size.items() if v != base[k]}
+        along = row.name.removeprefix("growth, ")
+        assert changed <= ({"threads", "K"} if along == "threads" else {along})
+    assert {row.size["T"] for row in rows} == {30, 100, 300, 1000, 3000}
+
+
 def test_without_a_gpu_there_is_no_row_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert training.gpu_rows() == []
