@@ -26,8 +26,10 @@ from assets import PACKAGES as FROM_NPM
 from assets import put
 from docutils import nodes
 from flit_core.wheel import make_wheel_in
+from machines import machine
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.docutils import SphinxDirective
 
 from companion.running.parameters import parse_parameters
 
@@ -172,6 +174,24 @@ class Bars(SphinxPostTransform):
             cell.parent.insert(cell.parent.index(cell) + 1, nodes.raw("", made, format="html"))
 
 
+class LiveTimes(SphinxDirective):
+    """How soon such a page starts and answers, as ``benchmarks/live.py`` has measured it."""
+
+    def run(self) -> list[nodes.Node]:
+        """Say it in a sentence."""
+        path = ROOT / "book/results/live.json"
+        self.env.note_dependency(str(path))
+        r = json.loads(path.read_bytes())
+        said = (
+            f"The page {r['page']}, run in {r['browser']} on {machine(r['environment'])} "
+            f"({r['finished'][:10]}, load average {r['load_average']}): Python has started after "
+            f"{r['start_s']:.1f} s, and a change of n or of the seed shows its first figure after "
+            f"{r['first_figure_s']:.1f} s. To measure again: "
+        )
+        again = nodes.literal("", "python -m benchmarks.live --json book/results/live.json")
+        return [nodes.paragraph("", "", nodes.Text(said), again)]
+
+
 def add_files(app: Sphinx, page: str, *_: Any) -> None:
     """Load the bar's script and style where there is one."""
     if Path(page).name in PAGES:
@@ -182,15 +202,22 @@ def add_files(app: Sphinx, page: str, *_: Any) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect the extension; its own text counts as a source of every page that uses it."""
     app.add_post_transform(Bars)
+    app.add_directive("live-times", LiveTimes)
     app.connect("builder-inited", pack)
     app.connect("html-page-context", add_files)
     version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
     return {"version": version, "parallel_read_safe": True, "parallel_write_safe": True}
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Fetch what is not there; without a network that is a failure in CI alone."""
     try:
         fetch() if not here() else print("The runtime of live pages: in place.")
+        return 0
     except (OSError, SystemExit, subprocess.CalledProcessError) as error:
         print(f"Pages will not run in a browser; the runtime needs npm and PyPI, once: {error}")
-        sys.exit("CI" in os.environ)
+        return int("CI" in os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -71,7 +71,7 @@ def run(number: int, source: str, values: str) -> str:
             state, message = "failed", told(error, f"cell {number}")
             missing = getattr(error, "name", None) if isinstance(error, ImportError) else None
             if missing and not missing.startswith("companion"):
-                state, message = "elsewhere", f"it needs packages that no browser has, {missing} first"
+                state, message = "elsewhere", f"it needs {missing}, and no browser has it"
             elif isinstance(error, NameError) and skipped:
                 state, message = "elsewhere", f"it needs what cell {skipped[0]} would have made"
     for name, (kind, text) in json.loads(values).items():
