@@ -27,6 +27,8 @@ MENDED = {
     'data-theme="auto">': 'data-theme="light">',
     'aria-label="Search" data-bs-placement': "data-bs-placement",  # its text says it
     '<summary aria-label="Toggle hidden content">': "<summary>",
+    '<div id="pst-primary-sidebar" class=': '<div id="pst-primary-sidebar" role="region" '
+    'aria-label="Book" class=',
     '<div role="list" class="citation-list">': '<div class="citation-list">',  # of links too
 }
 
