@@ -67,7 +67,9 @@ def preview(target: Tag) -> str:
 
 def passages(article: Tag, name: str) -> list[dict[str, str]]:
     """Cut a page into sections of plain text for the search, formulas as they were written."""
-    for tag in article.select("pre, script, style, .headerlink, .claims-here, .table-wide, svg"):
+    for tag in article.select(
+        "pre, script, style, .headerlink, .claims-here, .table-wide, .live-bar, svg"
+    ):
         tag.decompose()
     for tag in article.select(".katex"):
         written = tag.find("annotation")

@@ -22,7 +22,7 @@
   const weight = (address) =>
     /theorem|background|smaller/.test(address)
       ? 1.6
-      : /claims|contribute|references|provenance|cluster|speed/.test(address)
+      : /claims|contribute|references|provenance|cluster|speed|proofs|plan/.test(address)
         ? 0.5
         : 1;
 
