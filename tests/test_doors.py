@@ -64,7 +64,8 @@ def test_devcontainer_makes_the_same_environment() -> None:
 @pytest.mark.parametrize("url", ["", URL])
 def test_buttons_are_there_with_the_address_and_only_then(tmp_path: Path, url: str) -> None:
     """The site's own configuration, over one notebook."""
-    shutil.copytree(ROOT / "book", tmp_path / "book", ignore=shutil.ignore_patterns("_build"))
+    ignored = shutil.ignore_patterns("_build", "live-assets")
+    shutil.copytree(ROOT / "book", tmp_path / "book", ignore=ignored)
     shutil.copytree(ROOT / "proofs", tmp_path / "proofs")
     (tmp_path / "notebooks").mkdir()
     page = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call] # untyped upstream

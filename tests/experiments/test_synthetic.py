@@ -123,7 +123,12 @@ def test_an_experiment_pairs_its_students() -> None:
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda path: str(path.stem))
 def test_recorded_seeds_reproduce_fifty_updates_on_another_back_end(record: Path) -> None:
-    """With shorter sequences: through 1000 steps, rounding grows past this where ‖W‖ > 1."""
+    """With shorter sequences: through 1000 steps, rounding grows past this where ‖W‖ > 1.
+
+    Both are in float32. Adam divides by the root of the second moment, so that a difference of one
+    rounding, 6e-8, grows with the updates while gradients are small: by 3000 at most, in the
+    records here, hence 1e-3 for what is off by less than 2e-4 in the worst of them.
+    """
     asked = json.loads(record.read_text(encoding="utf-8"))["parameters"]
     setting = replace(PRESETS[asked["preset"]], snr_db=asked["snr_db"], T=100, train=50, test=10)
     _, students, train, test = experiment(
@@ -153,9 +158,9 @@ def test_recorded_seeds_reproduce_fifty_updates_on_another_back_end(record: Path
         )
         for backend in backends
     )
-    np.testing.assert_allclose(found.train_loss, expected.train_loss, rtol=1e-4)
+    np.testing.assert_allclose(found.train_loss, expected.train_loss, rtol=1e-3)
     error, exact = 1 - found.r2["test"], 1 - expected.r2["test"]
-    np.testing.assert_allclose(error, exact, rtol=1e-4)
+    np.testing.assert_allclose(error, exact, rtol=1e-3)
 
 
 def test_a_validation_split_leaves_the_other_draws_as_they_are() -> None:

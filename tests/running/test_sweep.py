@@ -304,6 +304,7 @@ def test_the_users_dask_settings_do_not_rule_the_workers_of_this_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import dask
+    import distributed  # noqa: F401  # else its defaults come within the `set` below and go with it
 
     monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__LIFETIME__DURATION", "4s")
     lifetime = "distributed.worker.lifetime.duration"
