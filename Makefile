@@ -70,7 +70,9 @@ $(ENV): pyproject.toml $(PINS)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; \
 	  echo "$(PYTHON) -m venv failed; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@$(INSTALL) --require-hashes -r constraints.txt
-	@$(INSTALL) --require-hashes $(if $(filter cpu,$(TORCH)),--index-url https://download.pytorch.org/whl/cpu) -r constraints-torch.txt
+	@# a file at hand, as from PIP_FIND_LINKS, before any index: it is often the small build
+	@$(INSTALL) --require-hashes --no-index -r constraints-torch.txt 2>/dev/null || \
+	  $(INSTALL) --require-hashes $(if $(filter cpu,$(TORCH)),--index-url https://download.pytorch.org/whl/cpu) -r constraints-torch.txt
 	@if $(BIN)/python -c 'import sys; from importlib.metadata import requires; sys.exit(not any(r.startswith("nvidia-") \
 	  for r in requires("torch") or []))'; then $(INSTALL) --require-hashes -r constraints-cuda.txt; fi
 	@$(INSTALL) --no-build-isolation -e .
