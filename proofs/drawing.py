@@ -97,7 +97,7 @@ def proof_map(record: dict[str, Any]) -> str:
         drawn.append(f'<text x="{x + 14}" y="{214 + 24 * i}">{words}</text>')
     width = 3 * WIDTH + 2 * GAP + 8
     figure = (
-        f'<div class="proof-map" aria-hidden="true"><svg viewBox="0 0 {width} {top:.0f}" '
+        f'<div class="proof-map"><svg viewBox="0 0 {width} {top:.0f}" '
         f'width="{width}" height="{top:.0f}" font-size="12" fill="currentColor">'
         + "".join(drawn) + "</svg></div>"
     )  # fmt: skip

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from browser.conftest import SITE, Reader, pages
+from browser.test_access import OWN
 
 pytestmark = pytest.mark.browser
 
@@ -21,7 +22,7 @@ def test_page_from_its_file(reader: Reader, name: str) -> None:
     assert not reader.trouble, reader.trouble
 
 
-@pytest.mark.parametrize("name", [n for n in pages() if n.startswith(("book/", "notebooks/"))])
+@pytest.mark.parametrize("name", OWN)
 def test_text_needs_no_script(browser: Browser, name: str) -> None:
     shown = []
     for scripts in (True, False):

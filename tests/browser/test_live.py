@@ -140,7 +140,9 @@ def test_a_reader_changes_stops_and_resets(opened: Callable[..., Reader]) -> Non
     reader = opened("background")
     page, before = reader.page, cells(reader)
     run(reader)
-    assert re.fullmatch(r"Done: 6 of 6 cells ran here\.", page.inner_text("[data-live-status]"))
+    assert re.fullmatch(
+        r"Done: (\d+) of \1 cells ran here\.", page.inner_text("[data-live-status]")
+    )
     run(reader, n="5", seed="3")
     changed = cells(reader)
     assert [c["text"] for c in changed] != [c["text"] for c in before]
@@ -158,7 +160,7 @@ def test_a_reader_changes_stops_and_resets(opened: Callable[..., Reader]) -> Non
 
     page.locator("[name=live-n]").fill("16")
     page.locator("[data-live-run]").click()
-    page.locator("[data-live-status]", has_text=re.compile(r"cell \d of 6")).wait_for()
+    page.locator("[data-live-status]", has_text=re.compile(r"cell \d of \d")).wait_for()
     page.locator("[data-live-stop]").click()
     assert page.evaluate(STATE) == "idle"
     page.locator("[data-live-reset]").click()
@@ -178,7 +180,7 @@ def test_a_cell_that_fails_says_so_and_the_rest_stays(opened: Callable[..., Read
     after = cells(reader)
     assert reader.page.evaluate(STATE) == "failed"
     assert after[2]["note"] == "ZeroDivisionError: division by zero (line 2 of this cell)"
-    assert "Cell 3 of 6 failed" in alert(reader)
+    assert re.search(r"Cell 3 of \d+ failed", alert(reader))
     assert after[3:] == before[3:]
 
 

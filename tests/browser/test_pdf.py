@@ -59,7 +59,7 @@ def test_contents_name_the_right_pages(book: PdfReader) -> None:
     listed = ""
     for number in range(start, start + 5):
         listed += book.pages[number].extract_text() + "\n"
-    for theorem in ("Theorem 1: twice the states suffice", "Symbols and words"):
+    for theorem in ("Theorem 1: twice the states are enough", "Symbols and words"):
         found = re.search(re.escape(theorem) + r"\s+(\d+)", " ".join(listed.split()))
         assert found, theorem
         assert text(book, int(found[1]) - 1).startswith(f"{found[1]} {theorem}")

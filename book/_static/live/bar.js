@@ -26,7 +26,10 @@ window.companionRun = (() => {
     str: /^(?: |[^\p{C}\p{Z}])+$/u, // what Python calls printable
   };
   const value = { int: (text) => BigInt(text.replace("+", "")), float: Number, bool: String, str: String };
-  const end = (text) => (text === "2^63" ? 2 ** 63 : Number(text.replace("inf", "Infinity")));
+  const end = (text) => {
+    if (text === "2^63") return 2n ** 63n;
+    return /^[+-]?\d+$/.test(text) ? BigInt(text.replace("+", "")) : Number(text.replace("inf", "Infinity"));
+  };
   /* `allowed` says it in words: "int in [2, 32]", "one of a, b", "a list with spaces between, of a, b, none twice". */
   const fits = (p, kind, text) => {
     if (!spelt[kind].test(text)) return false;
