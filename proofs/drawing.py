@@ -83,7 +83,11 @@ def proof_map(record: dict[str, Any]) -> str:
         )
         mark = _mark(node["status"], x + 14, y + 15)
         if node["source"]:
-            mark = f'<a href="../_static/proofs/Proofs.{node["source"]}">{mark}</a>'
+            said = html.escape(f"proof of {node['label']}")
+            mark = (
+                f'<a href="../_static/proofs/Proofs.{node["source"]}" aria-label="{said}">'
+                f"{mark}</a>"
+            )
         short = node["label"].removeprefix("Ours, ").removeprefix("Ours ").replace(" (ours)", "")
         short = short[0].upper() + short[1:]
         short = short if len(short) <= 38 else short[:36] + "…"
