@@ -14,21 +14,10 @@ import torch
 import torch.nn.utils.prune
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from test_torch import network
 
 from companion import NotContractiveError, contractive, convert_file, is_unitary
 from companion.theory.files import shown
-
-
-def network(
-    seed: int, n: int = 5, layers: int = 1, norm: float = 0.95, **options: object
-) -> torch.nn.RNN:
-    torch.manual_seed(seed)
-    module = torch.nn.RNN(3, n, layers, **{"nonlinearity": "relu", **options})
-    with torch.no_grad():
-        for layer in range(layers):
-            W = getattr(module, f"weight_hh_l{layer}")
-            W.mul_(norm / torch.linalg.matrix_norm(W, 2))
-    return module
 
 
 def sequences(bound: float, inputs: int = 3) -> torch.Tensor:
