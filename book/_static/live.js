@@ -57,7 +57,7 @@
         `<form class="controls">${sliders.map(([key, label, min, max, step, value]) =>
           `<label>${label} <input type="range" name="${key}" min="${min}" max="${max}" step="${step}" value="${value}">` +
           `<output>${value}</output></label>`).join("")}</form>` +
-        `<p class="key"><span class="solid">contractive network</span> <span class="dashes">unitary network</span> ` +
+        `<p class="key"><span class="solid">given network</span> <span class="dashes">unitary network</span> ` +
         `<span class="area">a new state above 0</span></p>` +
         `<svg role="img" aria-label="${place.dataset.alt}"></svg><p class="said" role="status"></p>`;
       const form = place.querySelector("form"), svg = place.querySelector("svg");
@@ -86,12 +86,13 @@
           panel([[found.y, "given"], [found.z, "equal"]], 0, top, 14, 140, "output") +
           panel(units.flatMap((u) => [[u, "new"], [u, "woken"]]), Math.min(...all), Math.max(...all, 0.1), 182, 132, "new states") +
           `<text x="${wide / 2 + 25}" y="350">step, 0 to ${steps - 1}</text>`;
+        const up = (v) => (Math.ceil(100 * v) / 100).toFixed(2); // rounded down it would not be enough
         const woken = units.flat().some((v) => v > 0);
         place.querySelector(".said").textContent =
-          `${given.n} states, unitary ${2 * given.n}. ` +
+          `The given network has ${given.n} state${given.n > 1 ? "s" : ""}, the unitary one ${2 * given.n}. ` +
           (found.difference === 0 ? "The outputs are equal, to the bit. " : `The outputs differ by up to ${found.difference.toPrecision(2)}. `) +
-          (woken ? "A new state has woken. " : "The new states stay silent. ") +
-          `These inputs need M ≥ ${found.least.toFixed(2)}; M ≥ ${found.enough.toFixed(2)} is enough for every input of this size.`;
+          (woken ? "A new state has switched on. " : "The new states stay silent. ") +
+          `For these inputs M = ${up(found.least)} would be enough, for all inputs of this size M = ${up(found.enough)}.`;
         place.dataset.difference = found.difference;
       };
       form.addEventListener("input", update);
