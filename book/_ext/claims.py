@@ -3,7 +3,7 @@
     ```{claims}
     ```
 
-on a theorem's or figure's page shows the poster's claims that are run there. ``:summary:`` gives a
+on a theorem's or figure's page shows the claims that are run there. ``:summary:`` gives a
 row a section, ``:cards:`` a card a claim, ``:outcome:`` the five lines of the front page. In a
 sentence, {result}`F2-double.here` is that field of that row. The markup is
 ``_templates/claims.html``; all of it comes from ``book/results/claims.json``.
@@ -36,7 +36,7 @@ VERDICTS = {  # in the order in which they are counted
     "contradicted": "our run shows the opposite",
     "undecided": "our intervals are too wide to say",
     "not tested": "no run has been made, and the row says why",
-    "note": "a remark on the poster, not a test of it",
+    "note": "a remark and no test: nothing to reproduce, proved on paper only, or open",
 }
 
 

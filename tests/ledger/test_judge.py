@@ -35,14 +35,41 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_every_claim_has_a_name_a_page_and_a_rule() -> None:
-    assert len(BY_ID) == len(EVIDENCE.claims) == 55
+    ours = [claim.id for claim in EVIDENCE.claims if not claim.where]
+    assert len(BY_ID) == len(EVIDENCE.claims) == 55 + len(ours)
+    assert ours == [name for name in BY_ID if name.startswith("O-")]
     for claim in EVIDENCE.claims:
-        assert re.fullmatch(r"[BFST]\d?(-[a-z0-9]+)*", claim.id), claim.id
+        assert re.fullmatch(r"[BFOST]\d?(-[a-z0-9]+)*", claim.id), claim.id
         assert claim.rule["judge"] in JUDGES
         assert claim.rule["given"].get("measure", "within") in MEASURES
         assert len(claim.rule["says"]) > 30
         assert claim.says[-1] == claim.rule["says"][-1] == "."
         json.dumps(claim.rule, allow_nan=False)
+
+
+def test_every_result_of_ours_has_its_row() -> None:
+    """Each statement that Coq has checked past the poster, and each that it has not."""
+    given = [claim.rule["given"] for claim in EVIDENCE.claims if not claim.where]
+    proved = [name for of in given for name in of.get("statements", ())]
+    ours = [t["statement"] for t in EVIDENCE.proofs["theorems"] if "ours" in t["label"].lower()]
+    assert sorted(proved) == sorted(ours)
+    listed = [of["name"] for of in given if "name" in of]
+    assert sorted(listed) == sorted(one["name"] for one in EVIDENCE.proofs["paper"])
+
+
+def test_what_coq_has_not_checked_is_as_the_record_lists_it(checkout: Path) -> None:
+    path = checkout / "book/results/proofs.json"
+    record = json.loads(path.read_text())
+    for status, said in (("open", "open; the con"), ("paper", "proved on paper; the con")):
+        for one in record["paper"]:
+            one["status"] = status
+        path.write_text(json.dumps(record))
+        found = judge(BY_ID["O-linear-attained"], Evidence(checkout)).finding
+        assert found.verdict == "note"
+        assert found.why.startswith(said)
+    path.write_text(json.dumps(record | {"paper": []}))
+    found = judge(BY_ID["O-linear-attained"], Evidence(checkout)).finding
+    assert (found.verdict, "linear_attained" in found.why) == ("not tested", True)
 
 
 def test_every_curve_of_the_poster_is_a_claim() -> None:

@@ -48,11 +48,11 @@ class Damaged(RuntimeError):
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the poster, as ``book/claims.yaml`` holds it.
+    """A claim of the poster or of this project, as ``book/claims.yaml`` holds it.
 
     Parameters
     ----------
-    id : stable name. section : of the ledger. where : on the poster.
+    id : stable name. section : of the ledger. where : on the poster, "" for a result of ours.
     says : the poster's words, or our reading of its figure. page : of this book, where it is run.
     rule : how it is decided: ``says`` in words, ``judge`` and ``given`` for the code, ``notebook``
         whose runs it is decided on, ``note`` where there is nothing to reproduce.

@@ -6,7 +6,7 @@ become verdicts:
 proved, certified : by Coq; by a file that is proved again. reproduced, contradicted : yes, no.
 depends on : under a condition that the poster does not state, or on which reading is taken.
 undecided : neither, with how many systems would decide. not tested : there is no run.
-note : a remark on the poster, where there is nothing to reproduce.
+note : a remark, where there is nothing to reproduce, or what Coq has not checked.
 """
 
 from __future__ import annotations
@@ -185,6 +185,17 @@ def certified(e: Evidence, claim: Claim) -> Finding:
     """Certificates that are proved again from their files."""
     files = _certificates(e, claim.rule["given"])
     return Finding("certified", here=f"{len(files)} certificates re-checked", files=files)
+
+
+def listed(e: Evidence, claim: Claim) -> Finding:
+    """What the record of the proofs lists beside the checked: proved on paper, or open."""
+    given = claim.rule["given"]
+    status = {one["name"]: one["status"] for one in e.proofs["paper"]}.get(given["name"])
+    if status is None:
+        raise NotTested(f"the record of the proofs does not list {given['name']}")
+    said = {"paper": "proved on paper", "open": "open"}[status]
+    why = f"{said}; {given['on']}"
+    return Finding("note", why, here="Coq: not among the statements that it has checked")
 
 
 def executed(e: Evidence, claim: Claim) -> Finding:
@@ -368,5 +379,5 @@ def _label(pair: Any, given: Given) -> str:
 
 
 JUDGES: dict[str, Callable[[Evidence, Claim], Finding]] = {
-    f.__name__: f for f in (proved, certified, executed, consistent, measured, read)
+    f.__name__: f for f in (proved, certified, listed, executed, consistent, measured, read)
 }
