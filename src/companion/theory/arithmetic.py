@@ -24,6 +24,14 @@ def fractions(a: Any) -> Array:
     return out.reshape(a.shape)
 
 
+def floats(a: Shaped[Array, ...]) -> Array:
+    """Round Fractions to float64; leave them where one lies beyond its range."""
+    try:
+        return a.astype(np.float64)
+    except OverflowError:
+        return a
+
+
 def integers(a: Shaped[Array, ...]) -> tuple[Array, int]:
     """Write Fractions over one denominator: an array N of ints and d > 0 with a = N / d."""
     d = lcm(*{v.denominator for v in a.flat})

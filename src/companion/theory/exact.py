@@ -13,13 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from companion.theory.arithmetic import (
-    float_above,
-    float_below,
-    floor_log2,
-    integers,
-    product,
-)
+from companion.theory.arithmetic import float_above, float_below, floor_log2, integers, product
 from companion.theory.balls import ball, balls, ends, precision
 from companion.theory.network import RNN
 

@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Shaped
 
-from companion.theory.arithmetic import fractions, invertible, product, solve
+from companion.theory.arithmetic import floats, fractions, invertible, product, solve
 from companion.theory.checks import whole_number
 from companion.theory.network import RNN, simulate
 from companion.theory.theorem2 import NoClaimError, Witness
@@ -215,13 +215,5 @@ def find_linear_witness(student: RNN, W: Shaped[Array, "n n"]) -> Witness:
             "a W without eigenvalues of modulus 1."
         )
     shown, upto = x[i].astype(student.dtype), slice(k + 1)
-    return Witness(shown[upto], _rounded(wanted[i, upto]), _rounded(got[i, upto]),
+    return Witness(shown[upto], floats(wanted[i, upto]), floats(got[i, upto]),
                    gaps[i, k, c], k, c)  # fmt: skip
-
-
-def _rounded(a: Array) -> Array:
-    """Fractions as float64, or unchanged where one lies beyond its range."""
-    try:
-        return a.astype(np.float64)
-    except OverflowError:
-        return a

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from companion.theory.arithmetic import float_below, floor_log2, fractions, invertible, product
+from companion.theory.arithmetic import (
+    float_below, floats, floor_log2, fractions, invertible, product,
+)  # fmt: skip
 from companion.theory.checks import exact_size
 from companion.theory.network import ACTIVATIONS, RNN
 
@@ -324,20 +326,12 @@ def _witness(student: RNN, theta: RNN, found: _Found) -> Witness:
         return Witness(inputs, teacher_y, y, found.gap, step, found.coordinate)
     gap = float_below(found.gap) or found.gap
     inputs = _in_dtype(inputs, student.dtype)
-    return Witness(inputs, _floats(teacher_y), _floats(y), gap, step, found.coordinate)
-
-
-def _floats(a: Array) -> Array:
-    """Round Fractions to float64; leave them where one lies beyond its range."""
-    try:
-        return a.astype(np.float64)
-    except OverflowError:
-        return a
+    return Witness(inputs, floats(teacher_y), floats(y), gap, step, found.coordinate)
 
 
 def _in_dtype(x: Array, dtype: np.dtype[Any]) -> Array:
     """Give ``x`` in ``dtype`` if that holds every entry exactly, otherwise ``x``."""
     with np.errstate(over="ignore", under="ignore"):
-        rounded = _floats(x).astype(dtype)
+        rounded = floats(x).astype(dtype)
     finite = rounded.dtype != object and np.isfinite(rounded).all()
     return rounded if finite and (fractions(rounded) == x).all() else x
