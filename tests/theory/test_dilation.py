@@ -103,9 +103,9 @@ def test_not_a_contraction_is_refused_with_advice() -> None:
     with pytest.raises(NotContractiveError, match=r"brings it down to 0\.5"):
         orthogonal_dilation(np.array([[0.5, 3.0], [0.0, 0.5]]))
     rotation = np.array([[0.8, 0.8], [-0.8, 0.8]])  # ρ = 1.13; and one where ρ < 1 < every norm
-    assert "no diagonal scaling helps" in scaling_advice(rotation)
+    assert "no diagonal scaling helps" in scaling_advice(rotation)[0]
     signs = 0.75 * np.array([[1.0, 1.0], [-1.0, 0.0]])
-    assert "leaves" in scaling_advice(signs)
+    assert "leaves" in scaling_advice(signs)[0]
 
 
 def test_just_above_one_counts_as_one() -> None:
@@ -193,6 +193,9 @@ def test_unit_norm_scaling_needs_an_off_diagonal_entry() -> None:
     with pytest.raises(NotContractiveError):
         unit_norm_scaling(np.array([[0.5, 3.0], [0.0, 0.5]]))
     assert unit_norm_scaling(np.eye(2)).tolist() == [1.0, 1.0]
+    W = np.random.default_rng(3).standard_normal((3, 3))
+    W = (W / np.linalg.norm(W, 2)).astype(np.float32)  # of norm 1, as far as float32 can tell
+    assert unit_norm_scaling(W).tolist() == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("small", [1e-9, 1e-30, 1e-200])

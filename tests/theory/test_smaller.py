@@ -128,6 +128,7 @@ def test_a_size_from_rounding_alone_is_not_called_proved():
     rnn = replace(teacher(0.5 * np.eye(3)), W=Q)
     with pytest.raises(ValueError, match="horizon"):  # its states have no bound
         smallest_unitary(rnn, 1.0)
+    assert smallest_unitary(rnn, 1.0, horizon=9, starts=1).unitary.n == 3
     assert not prove_unit_values(Q, np.ones(3), 3)
 
 

@@ -11,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from companion.theory.arithmetic import fractions
 from companion.theory.checks import whole_number
 from companion.theory.network import Array, eps_of, recurrent, spectral_norm
 
@@ -20,10 +21,10 @@ class NotContractiveError(ValueError):
 
 
 def norm_tolerance(W: Float[Array, "n n"]) -> float:
-    """Allow 4·n·eps: how far a computed singular value of W may stray from the true one.
+    """Allow 4·n·eps: how far a computed singular value may stray from a true one of 1.
 
-    Computed singular values of an orthogonal W reach 1 + 2e-15 at n = 16. A value within this of 1
-    counts as 1; that changes ‖UᵀU − I‖ of a dilation U by at most 8·n·eps, inside `is_unitary`.
+    What is nearer to 1 counts as 1. That changes ‖UᵀU − I‖ of a dilation U by at most 8·n·eps,
+    inside the tolerance of `is_unitary`.
     """
     return 4 * len(W) * eps_of(W)
 
@@ -54,7 +55,7 @@ def _defect_svd(
     tol = norm_tolerance(W)
     if s[0] > 1 + tol:
         raise NotContractiveError(
-            f"‖W‖₂ is {s[0]:.6g}, above 1 by {s[0] - 1:.2g}. {scaling_advice(W)}"
+            f"‖W‖₂ is {s[0]:.6g}, above 1 by {s[0] - 1:.2g}. {scaling_advice(W)[0]}"
         )
     below = s < 1 - tol
     # A pair (p, q) is known up to its sign. With Σq ≤ 0 every LAPACK gives the same one, and
@@ -112,13 +113,7 @@ def orthogonal_dilation(W: Float[Array, "n n"]) -> Float[Array, "N N"]:
     """
     W = floating(W)
     P, s, c, Qt = _defect_svd(W)
-    n, r = W.shape[0], s.size
-    U = np.zeros((n + r, n + r), dtype=W.dtype)
-    U[:n, :n] = W
-    U[:n, n:] = P * c
-    U[n:, :n] = c[:, None] * Qt
-    U[range(n, n + r), range(n, n + r)] = -s
-    return U
+    return np.block([[W, P * c], [c[:, None] * Qt, np.diag(-s)]])
 
 
 def halmos_dilation(W: Float[Array, "n n"]) -> Float[Array, "2*n 2*n"]:
@@ -164,34 +159,28 @@ def minimal_scaling(W: Float[Array, "n n"], *, spread: float = 1e6) -> Float[Arr
     if not 1 <= spread <= 1e300:
         raise ValueError(f"spread is {spread}; it must be in [1, 1e300].")
     W = W / (np.abs(W).max() or 1.0)  # the least norm scales with W, its d does not
+
+    def log_schatten(log_d: Array, order: float) -> tuple[float, Array]:
+        P, s, Qt = np.linalg.svd(scaled(W, np.exp(log_d)))
+        weights = (s / s[0]) ** order
+        # ∂ log sᵢ / ∂ log dⱼ = P²ⱼᵢ − Q²ⱼᵢ
+        slope = (P**2 - Qt.T**2) @ (weights / weights.sum())
+        return float(np.log(s[0]) + np.log(weights.sum()) / order), slope
+
     log_d = best = np.zeros(len(W))
     least, box = spectral_norm(W), [(-0.5 * np.log(spread), 0.5 * np.log(spread))] * len(W)
     for order in (2.0, 8.0, 32.0, 128.0, 512.0, 2048.0, 8192.0) if W.any() else ():
-        log_d = minimize(
-            _log_schatten, log_d, (W, order), jac=True, method="L-BFGS-B", bounds=box
-        ).x
+        log_d = minimize(log_schatten, log_d, order, jac=True, method="L-BFGS-B", bounds=box).x
         norm = spectral_norm(scaled(W, np.exp(log_d)))
         if norm < least:
             best, least = log_d, norm
     return np.asarray(np.exp(best - best.mean()))
 
 
-def _log_schatten(
-    log_d: Float[Array, " n"], W: Float[Array, "n n"], order: float
-) -> tuple[float, Float[Array, " n"]]:
-    """Compute the log of the Schatten norm of DWD⁻¹, and its slope."""
-    P, s, Qt = np.linalg.svd(scaled(W, np.exp(log_d)))
-    weights = (s / s[0]) ** order
-    # ∂ log sᵢ / ∂ log dⱼ = P²ⱼᵢ − Q²ⱼᵢ
-    slope = (P**2 - Qt.T**2) @ (weights / weights.sum())
-    return float(np.log(s[0]) + np.log(weights.sum()) / order), slope
-
-
 def contracting_scaling(W: Float[Array, "n n"]) -> Float[Array, " n"]:
-    """Apply `minimal_scaling` with the least of some spreads that makes ‖DWD⁻¹‖₂ < 1, or the last.
+    """Take the `minimal_scaling` of the least spread that makes ‖DWD⁻¹‖₂ < 1, or of the largest.
 
-    A small spread keeps D well conditioned; a reducible W may need a large one, however small the
-    spectral radius.
+    A reducible W may need a large spread, however small the spectral radius.
     """
     for spread in (1e6, 1e12, 1e24, 1e100, 1e300):
         d = minimal_scaling(W, spread=spread)
@@ -211,9 +200,9 @@ def unit_norm_scaling(W: Float[Array, "n n"]) -> Float[Array, " n"]:
     """
     from scipy.optimize import brentq
 
-    W = floating(W).astype(np.float64)
     if defect_rank(W) < len(W):
         return np.ones(len(W))
+    W = floating(W).astype(np.float64)
 
     def stretched(factor: float, i: int, power: int) -> Float[Array, " n"]:
         e = np.ones(len(W))
@@ -229,10 +218,8 @@ def unit_norm_scaling(W: Float[Array, "n n"]) -> Float[Array, " n"]:
         for power, reach in ((1, off[i].max()), (-1, off[:, i].max())):
             if reach > 1e-300:  # at the factor 1/reach one entry alone has modulus 1
                 # The factor, not its logarithm, whose rounding grows with it and reaches the norm.
-                factor = brentq(
-                    excess, 1.0, 1.001 / reach, args=(i, power), xtol=1e-15, maxiter=2000
-                )
-                crossings.append((factor, i, power))
+                where, options = (i, power), {"xtol": 1e-15, "maxiter": 2000}
+                crossings.append((brentq(excess, 1.0, 1.001 / reach, where, **options), *where))
     if not crossings:
         raise ValueError(
             "W is diagonal (to 1e-300): no diagonal scaling changes it, and 2n − 1 is out of reach."
@@ -240,44 +227,32 @@ def unit_norm_scaling(W: Float[Array, "n n"]) -> Float[Array, " n"]:
     return stretched(*min(crossings))
 
 
-def best_scaling(W: Float[Array, "n n"]) -> tuple[float, float]:
-    """Find how far diagonal scalings can go: the spectral radius, and the least norm found.
+def scaling_advice(W: Float[Array, "n n"]) -> tuple[str, float]:
+    """Say in a sentence how far diagonal scalings bring ‖W‖₂ down; give the least norm found.
 
-    No scaling goes below the spectral radius; where it is 1 or more, no scaling is tried.
+    No scaling goes below the spectral radius; where that is 1 or more, none is tried.
     """
-    radius = float(np.abs(np.linalg.eigvals(W)).max())
+    radius, norm = float(np.abs(np.linalg.eigvals(W)).max()), spectral_norm(W)
     if radius >= 1:
-        return radius, spectral_norm(W)
-    return radius, spectral_norm(scaled(W.astype(np.float64), contracting_scaling(W)))
-
-
-def scaling_advice(W: Float[Array, "n n"]) -> str:
-    """Say in a sentence whether a diagonal scaling makes ‖DWD⁻¹‖₂ < 1."""
-    return scaling_words(*best_scaling(W))
-
-
-def scaling_words(radius: float, least: float) -> str:
-    """Put what `best_scaling` found into a sentence."""
-    if radius >= 1:
-        return f"Its spectral radius is {radius:.4g} ≥ 1, so no diagonal scaling helps."
+        return f"Its spectral radius is {radius:.4g} ≥ 1, so no diagonal scaling helps.", norm
+    least = spectral_norm(scaled(W.astype(np.float64), contracting_scaling(W)))
     if least < 1:
-        return f"A diagonal scaling brings it down to {least:.4g}; minimal_scaling(W) finds it."
-    return (
-        f"The best diagonal scaling found leaves {least:.4g}; the spectral radius is {radius:.4g}."
-    )
+        way = "balance(rnn) applies it, minimal_scaling(W) finds one of moderate size"
+        return f"A diagonal scaling brings it down to {least:.4g}: {way}.", least
+    known = f"leaves {least:.4g}; the spectral radius is {radius:.4g}"
+    return f"The best diagonal scaling found {known}.", least
 
 
 # Pairs (s, √(1 − s²)) over one denominator, so that products of W stay short fractions.
 _HYPOTENUSE = 65
-_LEGS = {a: b for a in range(65) for b in range(65) if a * a + b * b == 65**2 and a * b}
+_LEGS = {a: b for a in range(65) for b in range(65) if a * a + b * b == _HYPOTENUSE**2 and a * b}
 
 
 def _rational_orthogonal(n: int, rng: np.random.Generator) -> Shaped[Array, "n n"]:
     """Draw a signed permutation times a reflection I − 2vvᵀ/vᵀv, v in {−1, 0, 1}ⁿ, in Fractions."""
     v = rng.integers(-1, 2, n)
     v[rng.integers(n)] = 1
-    column = np.array([Fraction(int(a)) for a in v], dtype=object)
-    H = np.eye(n, dtype=int) - np.outer(column, column) * Fraction(2, int(v @ v))
+    H = np.eye(n, dtype=int) - fractions(np.outer(v, v)) * Fraction(2, int(v @ v))
     signs = 2 * rng.integers(0, 2, n) - 1
     return np.asarray(H[rng.permutation(n)] * signs)
 
@@ -316,6 +291,4 @@ def rational_contraction(
     s = np.array([Fraction(a, _HYPOTENUSE) for a in leg] + [Fraction(1)] * (n - r), dtype=object)
     c = np.array([Fraction(_LEGS[a], _HYPOTENUSE) for a in leg], dtype=object)
     W = (P * s) @ Q.T
-    top = np.concatenate([W, P[:, :r] * c], axis=1)
-    bottom = np.concatenate([(Q[:, :r] * c).T, np.diag(-s[:r])], axis=1)
-    return W, np.concatenate([top, bottom], axis=0)
+    return W, np.block([[W, P[:, :r] * c], [(Q[:, :r] * c).T, np.diag(-s[:r])]])

@@ -14,10 +14,9 @@ import numpy as np
 from companion.theory.checks import size_of, whole_number
 from companion.theory.dilation import (
     NotContractiveError,
-    best_scaling,
     contracting_scaling,
     norm_tolerance,
-    scaling_words,
+    scaling_advice,
 )
 from companion.theory.network import RNN, Array, is_contractive, spectral_norm
 from companion.theory.similarity import rescaled
@@ -106,7 +105,7 @@ def _require_norm(layer: RNN, horizon: int | None, rescaled_already: bool) -> No
     over = norm > 1 + norm_tolerance(layer.W)
     if is_contractive(layer) or (horizon is not None and not over):
         return
-    radius, least = best_scaling(layer.W)
+    known, least = scaling_advice(layer.W)
     ways = []
     if least < min(1, norm) and not rescaled_already:
         ways += [f"rescale=True (--rescale), which brings it down to {least:.4g}"]
@@ -116,7 +115,7 @@ def _require_norm(layer: RNN, horizon: int | None, rescaled_already: bool) -> No
         why = "" if over else ", not below 1 beyond rounding, so states may grow for ever"
         raise NotContractiveError(f"‖W‖₂ is {norm:.6g}{why}. Give {'; or '.join(ways)}.")
     raise NotContractiveError(
-        f"‖W‖₂ is {norm:.6g}. {scaling_words(radius, least)} No unitary network of any size is "
+        f"‖W‖₂ is {norm:.6g}. {known} No unitary network of any size is "
         "known to be equal for all steps; over T steps one exists, of a size that grows with T, "
         "which is not built here. Two ways on: train under companion.contractive(module), or take "
         "companion.nearest_contraction(module, data=x), which says how far the outputs move."

@@ -16,7 +16,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from jaxtyping import Shaped
 
-from companion.theory.arithmetic import positive_definite, product
+from companion.theory.arithmetic import fractions, positive_definite, product
 from companion.theory.checks import size_of, whole_number
 
 Array = np.ndarray
@@ -25,8 +25,8 @@ Summation = Literal["blas", "ordered"]
 
 
 def _relu(z: Array) -> Array:
-    zero = Fraction(0) if z.dtype == object else 0
-    return np.asarray(np.maximum(z, np.full(1, zero, dtype=z.dtype)))
+    zero: Any = Fraction(0) if z.dtype == object else 0
+    return np.asarray(np.maximum(z, zero))
 
 
 def _sigmoid(z: Array) -> Array:
@@ -45,8 +45,7 @@ SHAPES = {"W": "nn", "F": "nm", "b": "n", "C": "pn", "h_init": "n"}  # of the pa
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(object))
 
 
-def as_array(name: str, value: object) -> Array:
-    """Make an array of any dtype; the error for rows of different lengths names the argument."""
+def _as_array(name: str, value: object) -> Array:
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -55,33 +54,31 @@ def as_array(name: str, value: object) -> Array:
 
 def as_numbers(name: str, value: object, dtype: np.dtype[Any]) -> Array:
     """Copy real numbers into ``dtype``: finite floats, or Fractions and ints if it is object."""
-    a = as_array(name, value)
-    if dtype.kind != "O":
-        if a.dtype.kind not in "fiu":
-            raise TypeError(f"{name} has dtype {a.dtype}; allowed: real numbers, as {dtype}.")
-        with np.errstate(over="ignore"):  # an overflow becomes inf and is reported just below
-            out = np.array(a, dtype=dtype)
-        if not np.isfinite(out).all():
-            where = tuple(int(i) for i in np.argwhere(~np.isfinite(out))[0])
-            raise ValueError(
-                f"{name}{list(where)} is {a[where]}; every entry must be finite, as {dtype}."
-            )
-        return out
-    out = np.empty(a.shape, dtype=object)
-    for i, v in np.ndenumerate(a):
-        if isinstance(v, bool) or not isinstance(v, int | np.integer | Fraction):
-            raise TypeError(
-                f"{name}{list(i)} is {v!r} ({type(v).__name__}); exact arithmetic takes "
-                "fractions.Fraction or int. Fraction(x) is the exact value of a float x."
-            )
-        out[i] = Fraction(int(v)) if isinstance(v, np.integer) else Fraction(v)
+    a = _as_array(name, value)
+    if dtype.kind == "O":
+        exact = np.empty(a.shape, dtype=object)
+        for i, v in np.ndenumerate(a):
+            if isinstance(v, bool) or not isinstance(v, int | np.integer | Fraction):
+                raise TypeError(
+                    f"{name}{list(i)} is {v!r} ({type(v).__name__}); exact arithmetic takes "
+                    "fractions.Fraction or int. Fraction(x) is the exact value of a float x."
+                )
+            exact[i] = v if isinstance(v, Fraction) else Fraction(int(v))
+        return exact
+    if a.dtype.kind not in "fiu":
+        raise TypeError(f"{name} has dtype {a.dtype}; allowed: real numbers, as {dtype}.")
+    with np.errstate(over="ignore"):  # an overflow becomes inf and is reported just below
+        out = np.array(a, dtype=dtype)
+    if len(wrong := np.argwhere(~np.isfinite(out))):
+        at = tuple(wrong[0].tolist())
+        raise ValueError(f"{name}{list(at)} is {a[at]}; every entry must be finite, as {dtype}.")
     return out
 
 
 def _common_dtype(arrays: dict[str, Array]) -> np.dtype[Any]:
     """Find the dtype that all arrays share, integers aside; float64 if there are only integers."""
     kinds = {name: a.dtype for name, a in arrays.items() if a.dtype.kind not in "iu"}
-    first, dtype = next(iter(kinds.items()), ("W", np.dtype(np.float64)))
+    first, dtype = next(iter(kinds.items()), ("", np.dtype(np.float64)))
     for name, kind in kinds.items():
         if kind not in _DTYPES:
             raise TypeError(
@@ -151,8 +148,8 @@ class RNN:
     ) -> None:
         if activation not in tuple(ACTIVATIONS):
             raise ValueError(f"activation is {activation!r}; allowed: {', '.join(ACTIVATIONS)}.")
-        given = {"W": W, "F": F, "b": b, "C": C, "h_init": h_init}
-        given = {name: as_array(name, value) for name, value in given.items()}
+        arguments = zip(SHAPES, (W, F, b, C, h_init), strict=True)
+        given = {name: _as_array(name, value) for name, value in arguments}
         dtype = _common_dtype(given)
         _check_shapes(given)
         if dtype.kind == "O" and activation not in ("identity", "relu"):
@@ -196,12 +193,13 @@ class RNN:
         target = np.dtype(dtype)
 
         def cast(a: Array) -> Array:
-            if target.kind == "O" and not self.is_exact:
-                return np.array([Fraction(float(v)) for v in a.flat], dtype=object).reshape(a.shape)
-            return np.asarray(a.astype(target))
+            return fractions(a) if target.kind == "O" else np.asarray(a.astype(target))
 
-        return RNN(**{name: cast(getattr(self, name)) for name in SHAPES},
-                   activation=self.activation)  # fmt: skip
+        try:
+            cast_all = {name: cast(getattr(self, name)) for name in SHAPES}
+        except OverflowError:
+            raise ValueError("a parameter exceeds 1.8e308, the range of float64.") from None
+        return RNN(**cast_all, activation=self.activation)
 
 
 def ordered_matmul(a: Shaped[Array, "... n"], B: Shaped[Array, "n p"]) -> Shaped[Array, "... p"]:
@@ -252,7 +250,7 @@ def simulate(
     """
     if summation not in ("blas", "ordered"):
         raise ValueError(f"summation is {summation!r}; allowed: 'blas', 'ordered'.")
-    u = as_array("x", x)
+    u = _as_array("x", x)
     if u.ndim not in (2, 3) or u.shape[-1] != rnn.m or u.size == 0:
         raise ValueError(
             f"x has shape {u.shape}; this network takes (T, {rnn.m}) or (batch, T, {rnn.m}), "
@@ -272,20 +270,14 @@ def simulate(
     return (y, states) if return_states else y
 
 
-def recurrent(rnn: RNN | Array) -> Array:
+def recurrent(rnn: RNN | Array, name: str = "W") -> Array:
     """Take the recurrent matrix of a network, or check a square matrix of real numbers."""
     if isinstance(rnn, RNN):
         return rnn.W
-    W = as_array("W", rnn)
-    if W.ndim != 2 or W.shape[0] != W.shape[1] or W.shape[0] == 0:
-        raise ValueError(f"W has shape {W.shape}; it must be square, (n, n), n ≥ 1.")
-    if W.dtype.kind in "iu":
-        W = W.astype(np.float64)
-    if W.dtype not in _DTYPES:
-        raise TypeError(
-            f"W has dtype {W.dtype}; allowed: real numbers, as float32, float64 or Fractions."
-        )
-    return as_numbers("W", W, W.dtype)
+    W = _as_array(name, rnn)
+    if W.ndim != 2 or W.shape[0] != W.shape[1] or W.size == 0:
+        raise ValueError(f"{name} has shape {W.shape}; it must be square, (n, n), n ≥ 1.")
+    return as_numbers(name, W, _common_dtype({name: W}))
 
 
 def eps_of(a: Array) -> float:

@@ -14,12 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from companion.theory.arithmetic import fractions, invertible, solve
-from companion.theory.dilation import (
-    NotContractiveError,
-    contracting_scaling,
-    scaling_advice,
-    unit_norm_scaling,
-)
+from companion.theory.dilation import NotContractiveError, contracting_scaling, scaling_advice
 from companion.theory.network import RNN, Array, as_numbers, eps_of, spectral_norm
 
 # Beside the identity, which any T commutes with: the T of one entry a row and column, whose entries
@@ -56,16 +51,18 @@ def inverse(T: Shaped[Array, "n n"]) -> Shaped[Array, "n n"]:
 def similarity(rnn: RNN, T: Shaped[Array, "n n"], *, check: bool = True) -> RNN:
     """Change coordinates: the network (T W T⁻¹, T F, T b, C T⁻¹, T h₋₁), whose states are T h.
 
-    G is unchanged when T φ(z) = φ(T z) for every z: any invertible T for the identity, a
-    permutation times a positive diagonal for ReLU, signed permutations for tanh, permutations for
-    the logistic function. Another T is refused, as is a singular one.
-
     Parameters
     ----------
     rnn : the network.
-    T : array, shape (n, n), converted to the dtype of ``rnn``.
-    check : with False the formula is applied to any invertible T, which in general changes G: for
-        showing exactly that.
+    T : array, shape (n, n), converted to the dtype of ``rnn``: any invertible one for the identity,
+        a permutation times a positive diagonal for ReLU, a signed permutation for tanh, a
+        permutation for the logistic function.
+    check : False applies the formula to any invertible T, which in general changes G: for showing
+        exactly that.
+
+    Raises
+    ------
+    ValueError : for a singular T, another shape, or one that does not commute with φ.
 
     References
     ----------
@@ -101,22 +98,20 @@ def rescaled(rnn: RNN, d: Shaped[Array, " n"] | list[Any]) -> RNN:
                scale * rnn.h_init, rnn.activation)  # fmt: skip
 
 
-def balance(rnn: RNN, *, norm: float | None = None) -> RNN:
-    """Scale a network by a well-chosen diagonal D ≻ 0, which leaves it equal. **Ours.**
+def balance(rnn: RNN) -> RNN:
+    """Scale a network by a diagonal D ≻ 0 that makes it contractive and leaves it equal. **Ours.**
+
+    D makes ‖DWD⁻¹‖₂ as small as `minimal_scaling` can, from spreads as large as W needs.
 
     Parameters
     ----------
     rnn : ReLU or identity network, floating point.
-    norm : None: D makes ‖DWD⁻¹‖₂ as small as it finds (`contracting_scaling`), and the result is
-        contractive. 1: D makes ‖DWD⁻¹‖₂ = 1 (`unit_norm_scaling`), for the 2n − 1 construction;
-        the result needs a horizon, or the state bound of ``rnn`` (`unitary_equivalent`'s scale).
 
     Raises
     ------
     NotContractiveError : if no scaling found makes ‖DWD⁻¹‖₂ < 1; with the norm and the spectral
         radius, below which no scaling can go.
-    ValueError : for sigmoid or tanh, which no scaling commutes with; another ``norm``; a
-        diagonal W with norm=1.
+    ValueError : for sigmoid or tanh, which no scaling commutes with.
 
     Examples
     --------
@@ -129,11 +124,7 @@ def balance(rnn: RNN, *, norm: float | None = None) -> RNN:
         raise ValueError(
             f"activation is {rnn.activation!r}; only relu and identity commute with a scaling."
         )
-    if norm not in (None, 1):
-        raise ValueError(f"norm is {norm!r}; allowed: None (as small as possible) or 1.")
-    if norm == 1:
-        return rescaled(rnn, unit_norm_scaling(rnn.W))
     balanced = rescaled(rnn, contracting_scaling(rnn.W))
     if spectral_norm(balanced) >= 1:
-        raise NotContractiveError(f"‖W‖₂ is {spectral_norm(rnn):.6g}. {scaling_advice(rnn.W)}")
+        raise NotContractiveError(f"‖W‖₂ is {spectral_norm(rnn):.6g}. {scaling_advice(rnn.W)[0]}")
     return balanced

@@ -10,7 +10,7 @@ scalings exist, and whether d₀ is attained on bounded inputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, SupportsFloat
+from typing import Any, Literal, SupportsFloat, SupportsIndex
 
 import numpy as np
 from jaxtyping import Complex, Float, Shaped
@@ -24,14 +24,7 @@ from companion.theory.dilation import (
     scaled,
     unit_norm_scaling,
 )
-from companion.theory.network import (
-    RNN,
-    Array,
-    enlarged,
-    is_unitary,
-    recurrent,
-    spectral_norm,
-)
+from companion.theory.network import RNN, Array, enlarged, is_unitary, recurrent, spectral_norm
 from companion.theory.similarity import rescaled
 from companion.theory.theorem1 import state_bound, unitary_equivalent
 
@@ -68,8 +61,8 @@ def smallest_unitary(
     rnn: RNN,
     input_bound: SupportsFloat,
     *,
+    horizon: SupportsIndex | None = None,
     starts: int = 20,
-    seed: int = 0,
     most: int | None = None,
 ) -> Smallest:
     """Search the smallest equal unitary network that diagonal scalings yield. **Ours.**
@@ -82,10 +75,9 @@ def smallest_unitary(
 
     Parameters
     ----------
-    rnn : float ReLU network with ‖DWD⁻¹‖₂ < 1 for some D, and bounded states.
-    input_bound : X ≥ 0 with ‖x⁽ᵏ⁾‖₂ ≤ X.
+    rnn : float ReLU network with ‖DWD⁻¹‖₂ ≤ 1 for some D.
+    input_bound, horizon : as for `unitary_equivalent`.
     starts : random starts for each q.
-    seed : of the starts.
     most : largest q to try; by default the largest with q(q + 1)/2 ≤ n − 1.
 
     Raises
@@ -108,7 +100,7 @@ def smallest_unitary(
     d, q = base, n - defect_rank(W)  # refuses what no scaling makes contractive
     proved = q == 0 or prove_unit_values(given, d, q)
     allowed = int((np.sqrt(8 * (n - 1) + 1) - 1) / 2)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     for wanted in range(allowed if most is None else most, max(q, 1), -1):
         found = unit_singular_values(W, wanted, rng=rng, starts=starts)
         if found is not None:
@@ -119,7 +111,7 @@ def smallest_unitary(
         d, q = base * unit_norm_scaling(W), 1
     values = np.linalg.svd(scaled(given, d), compute_uv=False)[:q]
     residual = float(np.abs(values**2 - 1).max(initial=0))
-    unitary = unitary_equivalent(rescaled(rnn, base), input_bound, scale=d / base)
+    unitary = unitary_equivalent(rescaled(rnn, base), input_bound, horizon=horizon, scale=d / base)
     return Smallest(unitary, d, q, residual, proved, states_needed(given))
 
 
@@ -190,27 +182,33 @@ def unit_singular_values(
     return None
 
 
-def _schur(G_minus_I: Any, T: Any, q: int, solve: Any) -> tuple[Any, Any]:
-    """Compute the Schur complement of the trailing block of TᵀAT, and Z with complement = ZᵀAZ."""
-    top, rest = T[:, :q], T[:, q:]
-    Z = top - rest @ solve(rest.T @ G_minus_I @ rest, rest.T @ G_minus_I @ top)
-    return Z.T @ G_minus_I @ Z, Z
+def _complement(S: Any, T: Any, q: int, solve: Any) -> tuple[Any, Any, Any]:
+    """Compute the Schur complement of the trailing block of TᵀAT, with A = SᵀS − I, S = DWD⁻¹.
+
+    It is ZᵀAZ, and with G = SᵀS its slopes ∂/∂ log dᵢ are Zᵀ(2 SᵀEᵢS − EᵢG − GEᵢ)Z: Z needs no
+    derivative. Gives its q(q + 1)/2 entries, their slopes in all dᵢ, and the trailing block.
+    """
+    upper, G = np.triu_indices(q), S.T @ S
+    A, top, rest = G - np.eye(len(S)), T[:, :q], T[:, q:]
+    trailing = rest.T @ A @ rest
+    Z = top - rest @ solve(trailing, rest.T @ A @ top)
+    SZ, cross = S @ Z, Z[:, :, None] * (G @ Z)[:, None, :]
+    slopes = 2 * SZ[:, :, None] * SZ[:, None, :] - cross - cross.transpose(0, 2, 1)
+    return (Z.T @ A @ Z)[upper], slopes[:, *upper].T, trailing
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is given up
 def _newton(W: Array, d: Array, q: int) -> Array | None:
     """Solve for DWD⁻¹ᵀDWD⁻¹ − I of corank q by Newton's method; None unless it reaches norm 1."""
-    upper = np.triu_indices(q)
     for _ in range(30):
         S = scaled(W, d)
-        G, T = S.T @ S, np.linalg.svd(S)[2].T
         try:
-            excess, Z = _schur(G - np.eye(len(W)), T, q, np.linalg.solve)
+            excess, slopes, _ = _complement(S, np.linalg.svd(S)[2].T, q, np.linalg.solve)
         except np.linalg.LinAlgError:  # a further singular value is 1 to the last bit
             return None
         if not np.isfinite(excess).all() or np.ptp(np.log(d)) > 14:
             return None
-        J = _schur_slopes(S, G, Z)[:, *upper].T
-        step = np.linalg.lstsq(J, -excess[upper], rcond=1e-10)[0]
+        step = np.linalg.lstsq(slopes, -excess, rcond=1e-10)[0]
         d = d * np.exp(np.clip(step, -0.5, 0.5))
         if np.abs(step).max() < 1e-15:
             break
@@ -218,13 +216,6 @@ def _newton(W: Array, d: Array, q: int) -> Array | None:
     tolerance = norm_tolerance(W)
     fits = np.abs(values[:q] - 1).max() <= tolerance and values[q:].max(initial=0) < 1 - tolerance
     return d if fits else None
-
-
-def _schur_slopes(S: Array, G: Array, Z: Array) -> Array:
-    """Compute ∂(ZᵀAZ)/∂ log dᵢ = Zᵀ(2 SᵀEᵢS − EᵢG − GEᵢ)Z for every i; Z needs no derivative."""
-    SZ, GZ = S @ Z, G @ Z
-    cross = Z[:, :, None] * GZ[:, None, :]
-    return np.asarray(2 * SZ[:, :, None] * SZ[:, None, :] - cross - cross.transpose(0, 2, 1))
 
 
 def prove_unit_values(W: Float[Array, "n n"], d: Float[Array, " n"], q: int) -> bool:
@@ -237,31 +228,35 @@ def prove_unit_values(W: Float[Array, "n n"], d: Float[Array, " n"], q: int) -> 
     """
     from scipy.linalg import qr
 
-    upper = np.triu_indices(q)
-    if len(upper[0]) > len(W) - 1:
+    count = q * (q + 1) // 2
+    if count > len(W) - 1:
         return False
     S = scaled(W, d)
-    T, G = np.linalg.svd(S)[2].T, S.T @ S
+    T = np.linalg.svd(S)[2].T
     try:
-        Z = _schur(G - np.eye(len(W)), T, q, np.linalg.solve)[1]
+        slopes = _complement(S, T, q, np.linalg.solve)[1]
     except np.linalg.LinAlgError:  # more than q singular values are 1 to the last bit
         return False
-    J = _schur_slopes(S, G, Z)[:, *upper].T
-    free = qr(J, pivoting=True)[2][: len(upper[0])].tolist()
+    free = qr(slopes, pivoting=True)[2][:count]
 
-    def step(over: Array, at: Array) -> tuple[Array, Array]:
-        value, slopes, trailing = _complement(W, d, T, free, over)
+    def enclosed(x: Array) -> tuple[Array, Array, Array]:
+        e = balls(d)
+        e[free] = [a * v.exp() for a, v in zip(e[free], x, strict=True)]
+        return _complement(scaled(balls(W), e), balls(T), q, solve)
+
+    def newton(over: Array, at: Array) -> tuple[Array, Array]:
+        entries, slopes, trailing = enclosed(over)
         if over is not at:
-            value = _complement(W, d, T, free, at)[0]
-        return at - solve(slopes, value[:, None])[:, 0], trailing
+            entries = enclosed(at)[0]
+        return at - solve(slopes[:, free], entries[:, None])[:, 0], trailing
 
     with precision(400):
         try:
-            x = balls(np.zeros(len(free)))
+            x = balls(np.zeros(count))
             for _ in range(6):  # to the full precision, then once over a box
-                x = np.array([v.mid() for v in step(x, x)[0]], dtype=object)
+                x = np.array([v.mid() for v in newton(x, x)[0]], dtype=object)
             box = x + ball(0, 2.0**-120)
-            image, trailing = step(box, x)
+            image, trailing = newton(box, x)
         except ZeroDivisionError:
             return False
         inside = all(b.contains_interior(v) for b, v in zip(box, image, strict=True))
@@ -269,23 +264,8 @@ def prove_unit_values(W: Float[Array, "n n"], d: Float[Array, " n"], q: int) -> 
         return inside and near and positive_definite(-trailing)
 
 
-def _complement(
-    W: Array, d: Array, T: Array, free: list[int], x: Array
-) -> tuple[Array, Array, Array]:
-    """Enclose the complement at log dᵢ + xᵢ, i ``free``: its entries, their slopes, the block."""
-    q, e, t = int((np.sqrt(8 * len(free) + 1) - 1) / 2), balls(d), balls(T)
-    upper = np.triu_indices(q)
-    for i, v in zip(free, x, strict=True):
-        e[i] = e[i] * v.exp()
-    S, eye = scaled(balls(W), e), balls(np.eye(len(W)))
-    G = S.T @ S
-    C, Z = _schur(G - eye, t, q, solve)
-    slopes = _schur_slopes(S, G, Z)[free][:, *upper].T
-    return C[upper], slopes, t[:, q:].T @ (G - eye) @ t[:, q:]
-
-
 def nonnegative_factor(
-    W: Float[Array, "n n"], *, starts: int = 5, seed: int = 0
+    W: Float[Array, "n n"], *, starts: int = 5
 ) -> tuple[Verdict, Float[Array, "k n"] | None]:
     """Search K ≥ 0 with KᵀK = I − WᵀW: then M = 0 will do for inputs of any size. **Ours.**
 
@@ -306,7 +286,7 @@ def nonnegative_factor(
                  for i in range(n) for j in range(i) if P[i, j] > tolerance]  # fmt: skip
         K = np.array([*pairs, *np.diag(np.sqrt(slack))[slack > tolerance]]).reshape(-1, n)
         return "found", K
-    rng, (i, j) = np.random.default_rng(seed), np.triu_indices(n)
+    rng, (i, j) = np.random.default_rng(0), np.triu_indices(n)
     # Scaled to 1 and with exact slopes the residual reaches rounding; differences stop above it.
     size, entry = P.max(), np.arange(len(i))
 
@@ -333,13 +313,13 @@ def nonnegative_factor(
     return "unknown", None
 
 
-def unbounded_unitary(rnn: RNN, *, seed: int = 0) -> tuple[Verdict, RNN | None]:
+def unbounded_unitary(rnn: RNN) -> tuple[Verdict, RNN | None]:
     """Build a unitary network that is equal for every input, from a factor K ≥ 0. **Ours.**
 
     [W; −K] has orthonormal columns; completed to an orthogonal matrix, with M = 0, its new states
     stay 0 since −Kh ≤ 0. The size is n + rows of K. Needs Kh₋₁ ≥ 0 ("unknown" otherwise).
     """
-    verdict, K = nonnegative_factor(rnn.W.astype(np.float64), seed=seed)
+    verdict, K = nonnegative_factor(rnn.W.astype(np.float64))
     if K is None:
         return verdict, None
     columns = np.concatenate([rnn.W.astype(np.float64), -K])

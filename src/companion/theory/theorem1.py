@@ -11,12 +11,12 @@ so the new block stays 0 and the first n states run the original recursion.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, SupportsFloat, SupportsIndex
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from companion.theory.arithmetic import fractions
 from companion.theory.checks import size_of, whole_number
 from companion.theory.dilation import orthogonal_dilation
 from companion.theory.network import (
@@ -27,6 +27,7 @@ from companion.theory.network import (
     enlarged,
     eps_of,
     is_unitary,
+    recurrent,
     simulate,
     spectral_norm,
 )
@@ -57,27 +58,18 @@ class StateBound:
         return np.asarray(np.minimum(box, ball))
 
 
-def _floats(rnn: RNN) -> tuple[Array, Array, Array, Array]:
-    """Round W, F, b and h₋₁ to float64."""
-    try:
-        W, F, b, h = (np.asarray(a, dtype=np.float64) for a in (rnn.W, rnn.F, rnn.b, rnn.h_init))
-    except OverflowError:
-        raise ValueError("a parameter exceeds 1.8e308, past which no bound is computed.") from None
-    return W, F, b, h
-
-
 def _rounding(rnn: RNN) -> tuple[float, float]:
-    """Give eps, and tiny for underflow, which bounds must outweigh."""
+    """Give what bounds must outweigh: eps, and tiny for underflow."""
     info = np.finfo(np.float64 if rnn.is_exact else rnn.dtype)
     return float(info.eps), 0.0 if rnn.is_exact else float(info.tiny)
 
 
-def _require_relu(rnn: RNN, what: str) -> None:
+def _require_relu(rnn: RNN) -> None:
     if rnn.activation != "relu":
         smooth = "" if rnn.activation == "identity" else "; approximate_unitary comes close"
         raise ValueError(
-            f"{what} needs activation 'relu', which switches the new states off; this network has "
-            f"{rnn.activation!r}{smooth}."
+            "theorem 1 needs activation 'relu', which switches the new states off; this network "
+            f"has {rnn.activation!r}{smooth}."
         )
 
 
@@ -109,13 +101,15 @@ def _box(
         u = np.maximum(u * (1 + 1e-9), start)
         if (np.maximum(up @ u + drive, 0) <= u).all():  # rounding checked, not assumed
             return np.asarray(u)
-    u = start
-    for _ in range(min(horizon or 0, _LONGEST_INTERVAL_RUN)):
+    u, steps = start, min(horizon or 0, _LONGEST_INTERVAL_RUN)
+    for _ in range(steps):
         grown = np.maximum(u, up @ u + drive)
-        if not (np.isfinite(grown).all() and (grown > u).any()):
-            return np.asarray(grown if np.isfinite(grown).all() else np.full(n, np.inf))
+        if not np.isfinite(grown).all():
+            return np.full(n, np.inf)
+        if (grown == u).all():
+            return u
         u = grown
-    return u if horizon is not None and horizon <= _LONGEST_INTERVAL_RUN else np.full(n, np.inf)
+    return u if steps == horizon else np.full(n, np.inf)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is refused, not warned of
@@ -149,10 +143,11 @@ def state_bound(
     >>> round(state_bound(rnn, input_bound=3.0).norm, 6)
     6.0
     """
-    _require_relu(rnn, "state_bound")
+    _require_relu(rnn)
     X, r0 = size_of("input_bound", input_bound), size_of("initial_bound", initial_bound)
     T = None if horizon is None else whole_number("horizon", horizon, least=1)
-    W, F, b, h_init = _floats(rnn)
+    theta = rnn.astype(np.float64)
+    W, F, b, h_init = theta.W, theta.F, theta.b, theta.h_init
     eps, tiny = _rounding(rnn)
     norm, slack = spectral_norm(W), 1 + 10 * (rnn.n + rnn.m) * eps
     gain = norm + 10 * rnn.n * eps
@@ -220,35 +215,29 @@ def unitary_equivalent(
     >>> urnn.n, is_unitary(urnn), float(abs(simulate(rnn, x) - simulate(urnn, x)).max()) < 1e-14
     (2, True, True)
     """
-    _require_relu(rnn, "theorem 1")
+    _require_relu(rnn)
     scaled = rnn if scale is None else rescaled(rnn, scale)
     d = np.ones(rnn.n) if scale is None else np.asarray(scale, dtype=np.float64)
     U = orthogonal_dilation(scaled.W) if dilation is None else _checked_dilation(dilation, scaled)
     bound = state_bound(rnn, input_bound, horizon=horizon, initial_bound=initial_bound)
-    M = _silencing_bias(rnn, U[rnn.n :, : rnn.n].astype(np.float64) * d, bound)
+    # With twice the rounding of K h on top, the pre-activation is ≤ 0 as computed, too.
+    K, (eps, tiny) = U[rnn.n :, : rnn.n].astype(np.float64) * d, _rounding(rnn)
+    margin = 10 * rnn.n * eps * np.abs(K) @ np.maximum(bound.upper, -bound.lower)
+    M = np.maximum(bound.supremum(K), 0) * (1 + 10 * rnn.n * eps) + margin + tiny
     if not rnn.is_exact and M.max(initial=0) > np.finfo(rnn.dtype).max:
         raise ValueError(
             f"the bias M reaches {M.max():.3g}, past the range of {rnn.dtype}: lower input_bound "
             f"({input_bound}), or use float64."
         )
-    new = np.array([Fraction(v) for v in M.tolist()], dtype=object) if rnn.is_exact else M
-    return enlarged(scaled, U, np.concatenate([scaled.b, -new.astype(rnn.dtype)]))
+    new = fractions(M) if rnn.is_exact else M.astype(rnn.dtype)
+    return enlarged(scaled, U, np.concatenate([scaled.b, -new]))
 
 
-def _silencing_bias(rnn: RNN, K: Float[Array, "r n"], bound: StateBound) -> Float[Array, " r"]:
-    """Bound K h from above, with twice its rounding: the computed pre-activation is ≤ 0 as well."""
-    eps, tiny = _rounding(rnn)
-    margin = 10 * rnn.n * eps * np.abs(K) @ np.maximum(bound.upper, -bound.lower)
-    return np.asarray(np.maximum(bound.supremum(K), 0) * (1 + 10 * rnn.n * eps) + margin + tiny)
-
-
-def _checked_dilation(U: Array, rnn: RNN) -> Array:
-    U, n = np.asarray(U), rnn.n
-    if U.ndim != 2 or U.shape[0] != U.shape[1] or U.shape[0] < n:
-        raise ValueError(f"dilation has shape {U.shape}; it must be (N, N) with N ≥ {n}.")
+def _checked_dilation(dilation: Any, rnn: RNN) -> Array:
+    U, n = recurrent(dilation, "dilation"), rnn.n
     if U.dtype != rnn.dtype:
         raise TypeError(f"dilation is {U.dtype}, the network {rnn.dtype}; use one dtype.")
-    if not (U[:n, :n] == rnn.W).all():
+    if not np.array_equal(U[:n, :n], rnn.W):
         raise ValueError("dilation does not hold W as its leading block.")
     if not is_unitary(U):
         raise ValueError("dilation is not orthogonal.")
@@ -300,14 +289,14 @@ def compare(rnn_a: RNN, rnn_b: RNN, x: Sequences, *, summation: Summation = "bla
     y_a, h_a = simulate(rnn_a, x, return_states=True, summation=summation)
     gap = abs(y_a - simulate(rnn_b, x, summation=summation))
     differs = np.argwhere((gap != 0).any(axis=-1))
-    W, F, b, h_init = _floats(rnn_a)
+    theta = rnn_a.astype(np.float64)
     largest_x = np.hypot.reduce(np.asarray(x, dtype=np.float64), axis=-1).max()
     largest_h = np.hypot.reduce(h_a.astype(np.float64), axis=-1).max()
-    terms = np.linalg.norm(W) * max(largest_h, np.linalg.norm(h_init))
-    terms += np.linalg.norm(F) * largest_x + np.linalg.norm(b)
+    terms = np.linalg.norm(theta.W) * max(largest_h, np.linalg.norm(theta.h_init))
+    terms += np.linalg.norm(theta.F) * largest_x + np.linalg.norm(theta.b)
     slack = 1 - min(spectral_norm(rnn_a), spectral_norm(rnn_b))
     steps = min(gap.shape[-2], 1 / slack) if slack > 0 else gap.shape[-2]
-    readout = np.linalg.norm(rnn_a.C.astype(np.float64), 2)
+    readout = np.linalg.norm(theta.C, 2)
     rounding = 2 * eps_of(rnn_a.W) * (rnn_a.n + rnn_a.m + 3)
     return Comparison(
         difference=float(gap.max()) or float(bool(differs.size) and np.finfo(float).tiny),
