@@ -18,10 +18,11 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ENV := .venv/.installed
 # An environment names its own folder in many files. One that was made for another checkout, as after
-# `cp -a` or `mv`, would run that one's code: it is made again.
+# `cp -a`, `mv` or `ln -s`, would run that one's code: it is made again, whole.
 ifneq ($(shell cat $(ENV) 2>/dev/null),$(CURDIR))
-  $(shell rm -f $(ENV))
+  FOREIGN := another-folder
 endif
+.PHONY: $(FOREIGN)
 BUILD := book/_build
 FETCHED := book/_static/katex book/_static/d3 book/_static/plot book/_static/live-assets
 RUNTIME := book/_static/live-assets/licences.txt
@@ -60,11 +61,12 @@ env: $(ENV) ## .venv, with the pinned packages
 PINS := constraints.txt constraints-torch.txt constraints-cuda.txt
 INSTALL = $(PIP) install --quiet --disable-pip-version-check --no-deps $(PIP_FLAGS)
 
-$(ENV): pyproject.toml $(PINS)
-	@$(say) "environment: .venv is missing, made for another folder, or older than $?"
+$(ENV): pyproject.toml $(PINS) $(FOREIGN)
+	@$(say) "environment: .venv is missing, made for another folder, or older than $(filter-out $(FOREIGN),$?)"
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	  f"Python 3.11, 3.12 or 3.13 is needed; {sys.executable} is {v[0]}.{v[1]}. Name another: make PYTHON=python3.12 …")' \
 	  || { echo "(PYTHON is '$(PYTHON)')"; exit 1; }
+	@test ! -e $(ENV) -o "$$(cat $(ENV) 2>/dev/null)" = "$(CURDIR)" || rm -rf .venv
 	@$(BIN)/python -c 'import pathlib, sys; sys.exit(pathlib.Path(sys.prefix) != pathlib.Path(".venv").absolute())' 2>/dev/null \
 	  || rm -rf .venv
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; \

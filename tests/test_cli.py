@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
+import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +19,7 @@ from companion.running import kernel
 from companion.theory.files import save_rnn
 
 PARAMETERS = "n: int = 4  # states, 1 to 64"
+FILE = '\nof: str = "none"  # of yours: path of a file, or none'
 CODE = 'print(n)\nassert n != 7, "seven"'
 Make = Callable[..., Path]
 
@@ -333,3 +338,116 @@ def test_a_new_page_works_at_once(root: Path, capsys: pytest.CaptureFixture[str]
     for name, message in (("my-page", "exists"), ("../x", "allowed"), ("A b", "allowed")):
         assert cli.main(["--root", str(root), "new", name]) == 2
         assert message in capsys.readouterr().err
+
+
+SPECIAL = ["fifo", "socket", "device", "folder", "link to a fifo"]
+
+
+@pytest.fixture
+def special(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of what has a name and is no file."""
+    folder = tmp_path / "special"
+    (folder / "folder").mkdir(parents=True)
+    os.mkfifo(folder / "fifo")
+    (folder / "link to a fifo").symlink_to("fifo")
+    if os.geteuid() == 0:  # who could replace the system's own
+        os.mknod(folder / "device", stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    else:
+        (folder / "device").symlink_to("/dev/zero")
+    monkeypatch.chdir(folder)  # the address of a socket has at most 107 bytes
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind("socket")
+    return folder
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+@pytest.mark.parametrize(
+    "command",
+    ["run demo -p of=X", "run demo --params X", "sweep demo -p of=X", "sweep demo --params X",
+     "witness X --input-bound 1", "certify X", "convert X out.safetensors --input-bound 1",
+     "runs --csv X", "runs --parquet X"],
+)  # fmt: skip
+def test_what_is_no_file_is_refused_at_once(
+    root: Path,
+    write_page: Make,
+    special: Path,
+    command: str,
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def waited(*_: object) -> None:
+        raise AssertionError("it waited")
+
+    write_page(root, "demo", PARAMETERS + FILE, CODE)
+    if command.startswith("convert"):
+        (special / name).rename(special / f"{name}.safetensors")
+        name += ".safetensors"
+    before = sorted((path.name, path.lstat().st_mode) for path in special.iterdir())
+    signal.signal(signal.SIGALRM, waited)
+    signal.alarm(60)
+    try:
+        code = cli.main(["--root", str(root), *(w.replace("X", name) for w in command.split())])
+    finally:
+        signal.alarm(0)
+    assert code == (1 if command == "certify X" else 2)  # which says: proves nothing
+    said = capsys.readouterr().err
+    assert name in said
+    assert "it waited" not in said
+    assert sorted((path.name, path.lstat().st_mode) for path in special.iterdir()) == before
+    assert not (root / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("limit", "command", "message"),
+    [
+        ("-n 20", "sweep demo --workers 2", "80 open files"),
+        ("-n 200", "sweep demo --workers 20", "360 open files"),
+        ("-n 60", "run demo", "80 open files"),
+        ("-n 60", "pages demo", "80 open files"),
+        ("-v 700000", "run demo", "address space"),
+        ("-v 1000000", "sweep demo --workers 2", "threads and processes"),
+        ("-f 4", "run demo", "cannot write .*File too large"),
+        ("-f 4", "sweep demo --workers 2", "cannot write .*File too large"),
+    ],
+)
+def test_a_limit_of_the_system_is_met_in_words_before_anything_starts(
+    root: Path, limit: str, command: str, message: str
+) -> None:
+    script = f"ulimit {limit}; exec {sys.executable} -m companion --root '{root}' {command}"
+    source = str(Path(cli.__file__).parents[1])
+    done = subprocess.run(
+        ["bash", "-c", script], env={**os.environ, "PYTHONPATH": source}, timeout=120,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode in (1, 2)
+    [said] = done.stderr.splitlines()
+    assert re.search(message, said)
+    assert "cannot write" in said or re.search(r"raise its limit \(`ulimit -[nuv]`", said)
+    assert not list(root.glob("runs/demo/[!l]*"))
+
+
+def test_too_few_processes_are_refused(tmp_path: Path) -> None:
+    script = """
+import os, resource, sys
+from pathlib import Path
+from companion.running.limits import check
+from companion.running.record import Refused
+folder = Path(sys.argv[1])
+check(folder, 2)
+if os.geteuid() == 0:  # to whom the limit means nothing
+    os.setuid(65534)
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+try:
+    check(folder, 3)
+except Refused as error:
+    print(error)
+"""
+    (tmp_path / "out").mkdir(mode=0o777)
+    source = str(Path(cli.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "out")], text=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": source}, timeout=60,
+    )  # fmt: skip
+    assert "takes 112 threads and processes" in done.stdout, done.stderr
+    assert "fewer --workers" in done.stdout
+    assert list((tmp_path / "out").iterdir()) == []

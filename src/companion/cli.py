@@ -93,7 +93,7 @@ def _html(run: Any, root: Path, folder: Path, out: Path, *, show: bool = False) 
 
 
 Notebook = Annotated[str, typer.Argument(metavar="NOTEBOOK", help="its name, or its path")]
-Values = Annotated[list[str], typer.Option("-p", metavar="NAME=VALUE", help="repeatable")]
+Values = Annotated[list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="repeatable")]
 Out = Annotated[
     Path | None, typer.Option(metavar="DIR", help="where runs lie (default: runs/ in the checkout)")
 ]
@@ -122,7 +122,7 @@ def _main(
 @app.command()
 def run(
     notebook: Notebook,
-    parameter: Values = [],  # noqa: B006  # typer copies it
+    parameter: Values = None,
     params: Annotated[Path | None, typer.Option(help="a file of lines `name: value`")] = None,
     out: Out = None,
     force: Force = False,
@@ -142,7 +142,7 @@ def run(
         for p in page.parameters:
             say(f"{p.name}: {p.type} = {p.default!r}\t{p.doc}; {p.allowed}")
         return
-    given = parameters.pairs(parameter)
+    given = parameters.pairs(parameter or ())
     given += parameters.pairs_from_yaml(params) if params else []
     todo = replace(page.run(given), rules=_rules(root, page.name))
     told = progress(page.name)
@@ -157,10 +157,10 @@ def run(
 def sweep(
     notebook: Notebook,
     grid: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(metavar="NAME=A,B,C", help="or NAME=0:30 (0 to 29); all combinations are run"),
-    ] = [],  # noqa: B006
-    parameter: Values = [],  # noqa: B006
+    ] = None,
+    parameter: Values = None,
     params: Annotated[Path | None, typer.Option(help="`name: [a, b]` lines, or points")] = None,
     out: Out = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan alone")] = False,
@@ -179,7 +179,7 @@ def sweep(
     page, folder = load_page(root, notebook), out or root / "runs"
     blocks = parameters.grids_from_yaml(params) if params else None
     rules = _rules(root, page.name)
-    todo = [replace(one, rules=rules) for one in expand(page, grid, blocks, parameter)]
+    todo = [replace(one, rules=rules) for one in expand(page, grid or (), blocks, parameter or ())]
     sweeps.check(todo, scheduler, workers)
     if scheduler is None and (lack := _lacking(page.downloads, root)):
         raise ValueError(f"{page.name}: {lack}.")

@@ -13,6 +13,7 @@ from typing import Any
 
 import nbformat
 
+from companion.running import limits
 from companion.running import record as provenance
 from companion.running.execute import (
     Say,
@@ -105,6 +106,7 @@ def execute_page(page: Page, root: Path, say: Say = quiet) -> float:
         own = cache(root, root)
         with claim(own, page.name, "page"):
             clean(own, page.name)
+            limits.check(own)
             with scratch_folder(own / page.name, ".page.") as work:  # its files are for runs only
                 record, failure = execute(page, nb, root, work, cache=own, say=say)
         if failure:

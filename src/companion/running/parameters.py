@@ -199,6 +199,8 @@ def grids_from_yaml(path: Path, most: int = 1_000_000) -> list[tuple[str, Axes]]
     Refused : the file is too large, too deep, or of another form.
     """
     try:
+        if path.expanduser().exists() and not path.expanduser().is_file():
+            raise OSError("it is not a file")  # a pipe or a device would never end
         with path.expanduser().open("rb") as file:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from companion.running import kernel
+from companion.running import kernel, limits
 from companion.running import record as provenance
 from companion.running.execute import KERNELSPEC, Say, execute, quiet, stamped
 from companion.running.folders import cache, claim, clean, scratch_folder, unwritable
@@ -158,6 +158,7 @@ def perform(
 
     Raises
     ------
+    Refused : the system does not give what a run takes.
     Failed : a cell failed (the partial notebook is kept in ``ID.failed/``), or the folder cannot be
         written.
     """
@@ -177,6 +178,7 @@ def perform(
         with claim(out, name, run.id):
             if (why := skipped(folder)) and not force:
                 return folder, why
+            limits.check(out)
             if force:
                 shutil.rmtree(checkpoints, ignore_errors=True)
             found = publish(run, out, fill, force=force)

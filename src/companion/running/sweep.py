@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from companion.running import cluster
+from companion.running import cluster, limits
 from companion.running import record as provenance
 from companion.running import run as runs
 from companion.running.folders import cache, claim, clean, unwritable
@@ -135,6 +135,9 @@ def sweep(
     if not left:
         return Counter(skipped=len(todo))
     own, order = _ready(root, out, page.name, say), _order(todo[0], root, fork, places)
+    with _writing(folder):
+        limits.check(own, len(places))
+        limits.check(out)
     there = cluster.existing(scheduler, seconds) if scheduler else cluster.local(own, len(places))
     with there as client:
         cluster.ask_all(client, order, max(seconds, 30))

@@ -40,6 +40,8 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     ['note.txt']
     """
     target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():  # a device or a pipe would be replaced
+        raise FileExistsError(f"{path} exists and is not a file; name another.")
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         temporary.touch()  # with the umask's mode, which writers such as safetensors' do not keep
