@@ -17,12 +17,14 @@ from companion import (
     certify_equivalence,
     certify_witness,
     delay_chain,
+    find_linear_witness,
     find_sigmoid_witness,
     find_witness,
     memoryless_teacher,
     near_miss,
     rational_contraction,
     unitary_equivalent,
+    window_student,
 )
 from companion.experiments.synthetic import PRESETS, experiment
 from companion.training import Options, fit
@@ -48,6 +50,12 @@ def _refuted(student: RNN) -> Certificate:
     return certify_witness(student, witness, input_bound=None if smooth else 1.0)
 
 
+def _linear_refuted(W: np.ndarray, horizon: int) -> Certificate:
+    """The student of a window is right for as long as its states allow, and then wrong."""
+    student = window_student(W, horizon)
+    return certify_witness(student, find_linear_witness(student, W), W=W, input_bound=1)
+
+
 def _one_less(n: int) -> RNN:
     """The true network of 2n states less one, whose neighbour then keeps the past."""
     N = 2 * n - 1
@@ -65,6 +73,7 @@ CERTIFICATES: dict[str, Callable[[], Certificate]] = {  # no random floats, no l
     "T3": lambda: _refuted(
         RNN(np.eye(2), np.eye(2), np.zeros(2), np.eye(2), np.zeros(2), "sigmoid")
     ),
+    "linear": lambda: _linear_refuted(np.array([[0.5, 1.0], [0.0, -0.25]]), 4),
     "T3-chain": lambda: _refuted(delay_chain(memoryless_teacher(2, "sigmoid"), 4)),
 }
 

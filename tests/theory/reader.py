@@ -16,9 +16,10 @@ from mpmath import mp, mpf
 
 D = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"
 DIFFERENCE = re.compile(
-    rf"At step (\d+), output (\d+), the memoryless (relu|sigmoid|tanh|identity) teacher gives "
-    rf"\[({D}), ({D})\] and this student of (\d+) states \[({D}), ({D})\]: they differ by at least "
-    rf"({D}|2\^-?\d+) \(input of (\d+) × (\d+), \|x\| ≤ ({D}); proved at (\d+) bits\)\."
+    rf"At step (\d+), output (\d+), the (?:memoryless (relu|sigmoid|tanh|identity) teacher|"
+    rf"(linear) teacher of (\d+) states, h = Wh \+ x from 0,) gives "
+    rf"\[({D}), ({D})\] and this (linear )?student of (\d+) states \[({D}), ({D})\]: they differ "
+    rf"by at least ({D}|2\^-?\d+) \(input of (\d+) × (\d+), \|x\| ≤ ({D}); proved at (\d+) bits\)\."
 )
 EQUALITY = re.compile(
     rf"A ReLU network of (\d+) states and a unitary one of (\d+) \(U'U = I exactly\) have equal "
@@ -83,24 +84,30 @@ def outputs(net: dict, inputs):
 
 
 def judge_difference(said, body) -> str | None:
-    k, c, N, T, n = (int(said[i]) for i in (0, 1, 5, 9, 10))
-    name = said[2]
-    t_low, t_high, s_low, s_high, gap, bound = (number(said[i]) for i in (3, 4, 6, 7, 8, 11))
+    k, c, N, T, n = (int(said[i]) for i in (0, 1, 8, 12, 13))
+    name, linear = said[2] or "identity", said[3]
+    t_low, t_high, s_low, s_high, gap, bound = (number(said[i]) for i in (5, 6, 9, 10, 11, 14))
     student, x = network(body["student"]), numbers(body["input"])
-    if student["activation"] != name or len(student["W"]) != N:
+    W = numbers(body["teacher"]) if linear else []
+    if bool(linear) != bool(said[7]) or (linear and {int(said[4]), *map(len, [W, *W])} != {n}):
+        return "another teacher"
+    sizes = (len(student["W"]), len(student["C"]), len(student["F"][0]))
+    if (student["activation"], *sizes) != (name, N, n, n):
         return "another student"
     if (len(x), len(x[0])) != (T, n) or not (0 <= k < T and 0 <= c < n):
         return "another input"
     if max(abs(v) for row in x for v in row) > bound:
         return "the input is larger"
-    if len(student["C"]) != n or len(student["F"][0]) != n:
-        return "the student has other inputs and outputs"
     *_, y = outputs(student, x[: k + 1])
     wanted, got = phi(name, x[k][c]), y[c]
+    if linear:
+        h = [Fraction(0)] * n
+        for u in x[: k + 1]:
+            h = [past + new for past, new in zip(times(W, h), u, strict=True)]
+        wanted = h[c]
     slack = 0 if isinstance(got, Fraction) else mpf(2) ** -(mp.prec - 200)
-    ends = [t_low, t_high, s_low, s_high, gap]
-    if not isinstance(got, Fraction):
-        ends = [real(v) for v in ends]
+    cast = Fraction if isinstance(got, Fraction) else real
+    ends = [cast(v) for v in (t_low, t_high, s_low, s_high, gap)]
     if not ends[0] <= wanted + slack or not wanted - slack <= ends[1]:
         return "the teacher's output is elsewhere"
     if not ends[2] <= got + slack or not got - slack <= ends[3]:
@@ -115,12 +122,11 @@ def judge_equality(said, body) -> str | None:
     a, b, x = network(body["network"]), network(body["unitary"]), numbers(body["input"])
     if (len(a["W"]), len(b["W"]), len(x)) != (n, N, T):
         return "other sizes"
-    if a["activation"] != "relu" or b["activation"] != "relu":
+    if {a["activation"], b["activation"]} != {"relu"}:
         return "no ReLU networks"
     columns = list(zip(*b["W"], strict=True))
     for i, u in enumerate(columns):
-        if any(sum(p * q for p, q in zip(u, v, strict=True)) != (i == j) for j, v in
-               enumerate(columns)):  # fmt: skip
+        if times(columns, u) != [j == i for j in range(N)]:
             return "not orthogonal"
     if any(y != z for y, z in zip(outputs(a, x), outputs(b, x), strict=True)):
         return "the outputs differ on this input"
@@ -186,7 +192,7 @@ def judge(path: Path, precision: int = 400) -> str | None:
     statement, body = content["statement"], content["body"]
     with mp.workprec(precision):
         if said := DIFFERENCE.fullmatch(statement):
-            if "2^-" in said[9] or "e-" in said[9]:
+            if "2^-" in said[12] or "e-" in said[12]:
                 mp.prec = precision + 30_000
             return judge_difference(said.groups(), body)
         if said := EQUALITY.fullmatch(statement):

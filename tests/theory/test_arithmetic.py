@@ -31,6 +31,7 @@ from companion.theory.arithmetic import (
 from companion.theory.balls import Ball, ball, balls, balls_are, ends, precision
 from companion.theory.certificate import certify_witness
 from companion.theory.exact import ball_outputs, integer_outputs, output_gap
+from companion.theory.linear import find_linear_witness, window_student
 from companion.theory.network import RNN, random_rnn, simulate
 from companion.theory.smaller import smallest_unitary
 from companion.theory.theorem2 import find_witness, memoryless_teacher, near_miss
@@ -218,6 +219,10 @@ def test_both_kinds_of_balls_give_the_same_certificates_and_verdicts(either):
         find = find_sigmoid_witness if student.activation != "relu" else _boxed
         one, two = either(lambda s=student, f=find: certify_witness(s, f(s)))
         assert (one.statement, one.sha256) == (two.statement, two.sha256)
+    W = np.array([[0.5, 0.3], [0.0, -0.25]])
+    linear = window_student(W, 3)
+    one, two = either(lambda: certify_witness(linear, find_linear_witness(linear, W), W=W))
+    assert (one.statement, one.sha256) == (two.statement, two.sha256)
     gaps = either(lambda: output_gap(tanh, memoryless_teacher(2, "tanh"), np.ones((4, 2))))
     assert gaps[0] == gaps[1]
     W = np.linalg.qr(rng.standard_normal((4, 4)))[0] * 0.99

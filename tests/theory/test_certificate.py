@@ -24,6 +24,7 @@ from companion.theory.certificate import (
     recheck,
 )
 from companion.theory.dilation import rational_contraction
+from companion.theory.linear import find_linear_witness, linear_teacher, window_student
 from companion.theory.network import RNN, random_rnn
 from companion.theory.theorem1 import unitary_equivalent
 from companion.theory.theorem2 import Witness, find_witness, memoryless_teacher
@@ -187,6 +188,20 @@ DIFFERENCE_FORGERIES = {
     "bits": lambda c: c["body"].update(bits=10**9),
     "work": lambda c: c["body"].update(bits=2**16, input=c["body"]["input"] * 4096),
 }
+LINEAR_FORGERIES = {
+    "teacher": lambda c: bump(c["body"], "teacher", 1, 1),
+    "no teacher": lambda c: c["body"].pop("teacher"),
+    "memoryless": lambda c: c.update(kind="difference"),
+    "both": lambda c: c["body"].pop("teacher") and c.update(kind="difference"),
+    "a network for a teacher": lambda c: c["body"].update(teacher=c["body"]["student"]),
+    "a wide teacher": lambda c: c["body"]["teacher"].append(["0", "0"]),
+    "a small teacher": lambda c: c["body"].update(teacher=[["1/2"]]),
+    "activation": lambda c: c["body"]["student"].update(activation="relu"),
+    "h": lambda c: bump(c["body"], "student", "h_init", 0),
+    "input": lambda c: bump(c["body"], "input", 0, 1),
+    "gap": lambda c: bump(c["body"], "gap_above"),
+    "step": lambda c: c["body"].update(step=5),
+}
 EQUALITY_FORGERIES = {
     "U": lambda c: bump(c["body"], "unitary", "W", 0, 0),
     "C": lambda c: bump(c["body"], "unitary", "C", 0, 0),
@@ -213,6 +228,36 @@ def test_forged_differences_are_refused(difference, name, rehash):
     rewrite(difference, DIFFERENCE_FORGERIES[name], rehash=rehash and name != "body")
     with pytest.raises(CertificateError):
         recheck(difference)
+
+
+@pytest.mark.wrong_types
+@pytest.mark.parametrize("name", LINEAR_FORGERIES)
+def test_forged_linear_differences_are_refused(tmp_path, name):
+    path, W = tmp_path / "linear.json", np.array([[0.5, 1.0], [0.0, -0.25]])
+    student = window_student(W, 4)
+    certify_witness(student, find_linear_witness(student, W), W=W).save(path)
+    assert "linear teacher of 2 states, h = Wh + x from 0, gives" in str(recheck(path))
+    rewrite(path, LINEAR_FORGERIES[name], rehash=True)
+    with pytest.raises(CertificateError):
+        recheck(path)
+
+
+@pytest.mark.wrong_types
+def test_a_teacher_of_another_size_or_kind_is_refused():
+    student, x = linear_teacher(np.eye(2) / 4), np.ones((3, 2), dtype=int)
+    witness = Witness(x, x.copy(), x.copy(), 1.0, 2, 0)
+    for W in (np.eye(3), np.eye(1)):
+        with pytest.raises(CertificateError, match=f"linear, of {len(W)} inputs"):
+            certify_witness(student, witness, W=W)
+    with pytest.raises(CertificateError, match="activation 'relu'"):
+        certify_witness(replace(student, activation="relu"), witness, W=np.eye(2))
+    with pytest.raises(ValueError, match="square"):
+        certify_witness(student, witness, W=np.ones((2, 3)))
+    with pytest.raises(CertificateError, match="no difference"):
+        certify_witness(student, witness, W=np.eye(2) / 4)
+    x, W = np.ones((4000, 200), dtype=int), np.eye(200)
+    with pytest.raises(CertificateError, match="s of work"):
+        certify_witness(linear_teacher(W), Witness(x, x.copy(), x.copy(), 1.0, 0, 0), W=W)
 
 
 @pytest.mark.parametrize("name", EQUALITY_FORGERIES)
@@ -280,6 +325,13 @@ def claim(student, steps, bits=128):
     }  # fmt: skip
 
 
+def linear_claim(student, steps):
+    """Beside a teacher of a state for each input."""
+    kind, body = claim(student, steps)
+    size = len(student["F"][0])
+    return f"linear {kind}", body | {"teacher": [["1/3"] * size] * size}
+
+
 def same(rnn, inputs, bound=None):
     extra = {"state_norm": "9", "state_upper": ["9"] * len(rnn["W"])} if bound else {}
     body = {"network": rnn, "unitary": rnn, "input": inputs, "input_bound": bound, **extra}
@@ -312,6 +364,8 @@ HOSTILE = {
                                          3000),
     "small numbers": lambda: claim(network(3, 1, 1, "tanh", entry=lambda: "0x1.0p-1022"), 3000),
     "long numbers": lambda: claim(network(14, 1, 1, entry=lambda: "1/" + "7" * 3990), 200),
+    "a wide teacher": lambda: linear_claim(network(1, 300, 300, "identity", entry=seventh()), 9),
+    "a teacher's steps": lambda: linear_claim(network(1, 40, 40, "identity"), 4096),
     "wide F": lambda: same(network(2, 512, 1, W=rotation(2)), [["1"] * 512] * 2, "1"),
     "square F": lambda: same(network(200, 200, 1, W=rotation(200), entry=seventh()),
                              [["1"] * 200] * 2, "1"),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from companion.theory.certificate import certify_witness
 from companion.theory.linear import (
     find_linear_witness,
     full_rank,
@@ -19,6 +20,7 @@ from companion.theory.linear import (
     window_student,
 )
 from companion.theory.network import RNN, random_rnn, simulate
+from companion.theory.reading import number
 from companion.theory.theorem2 import NoClaimError, memoryless_teacher
 from companion.theory.theorem3 import delay_chain
 
@@ -103,6 +105,9 @@ def test_every_smaller_orthogonal_student_is_refuted_within_the_steps_stated(
     wanted = simulate(linear_teacher(W), witness.input.astype(int))
     got = simulate(exactly(student), witness.input.astype(int))
     assert abs(wanted - got).max() == witness.gap > 0
+    proof = certify_witness(student, witness, W=W)
+    assert (proof.body["step"], proof.kind) == (witness.step, "linear difference")
+    assert number(proof.body["gap_above"], "gap") >= witness.gap * (1 - Fraction(1, 2**20))
 
 
 def exactly(rnn):

@@ -22,6 +22,7 @@ from companion import (
     Witness,
     certify_equivalence,
     certify_witness,
+    find_linear_witness,
     find_sigmoid_witness,
     find_witness,
     near_miss,
@@ -29,10 +30,12 @@ from companion import (
     rational_contraction,
     recheck,
     unitary_equivalent,
+    window_student,
 )
 
 PUBLISHED = sorted((Path(__file__).parents[2] / "book/results/certificates").glob("*.json"))
 TRIES = 6000
+KINDS = ["difference", "linear difference", "equality"]
 
 
 def exact(a):
@@ -61,6 +64,11 @@ def small_certificates():
     hair = RNN([[Fraction(1)]], [[1]], [Fraction(1, 2**1400)], [[1]], [0])
     x = np.array([[Fraction(1)]], dtype=object)
     yield certify_witness(hair, Witness(x, x.copy(), x.copy(), Fraction(1), 0, 0))
+    W = exact([[1, 4], [0, -3]]) / 8
+    s = window_student(W, 3)
+    yield certify_witness(s, find_linear_witness(s, W), W=W, input_bound=1)
+    s = random_rnn(3, inputs=2, outputs=2, norm=1.0, rng=rng, activation="identity")
+    yield certify_witness(s, find_linear_witness(s, W), W=W)
     yield equality(1, 3, 2, 0)
     yield equality(2, 4, Fraction(1, 3), 1, inputs=2)
     yield equality(2, 5, 0.3, 2)
@@ -76,7 +84,7 @@ def bases(tmp_path_factory):
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda p: p.stem)
 def test_the_published_certificates_are_true(path):
-    assert len(PUBLISHED) >= 6
+    assert len(PUBLISHED) >= 7
     recheck(path)
     assert reader.judge(path) is None
 
@@ -155,7 +163,7 @@ def forged(content, rng):
             keys = rng.choice(paths)[:1] + rng.choice(paths)[:1]
             body[keys[0]], body[keys[1]] = body[keys[1]], body[keys[0]]
         elif kind < 0.96:
-            content["kind"] = rng.choice(["difference", "equality", [], {}, None, 1, "truth"])
+            content["kind"] = rng.choice([*KINDS, [], {}, None, 1, "truth"])
         elif kind < 0.98 and isinstance(old, str):
             put(body, path, old[:-1] if rng.random() < 0.5 else old + old[-1:])
         elif isinstance(body.get("input"), list):

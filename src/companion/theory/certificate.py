@@ -1,10 +1,11 @@
 """Certificates: what is printed, proved in exact or ball arithmetic, re-checkable from a file.
 
-Two kinds. *difference*: the outputs of a student and of the memoryless teacher on one input lie in
-disjoint intervals. *equality*: a network and a unitary one have equal outputs, in exact rational
-arithmetic, on one long input, and where the bias −M can be shown to suffice, on every bounded one.
-A certificate holds every number it speaks about: as hexadecimal floats, or as fractions "p/q". Its
-sentence is part of what is proved: every number in it is exact, or rounded in the safe direction.
+*difference*: the outputs of a student and of the memoryless teacher on one input lie in disjoint
+intervals. *linear difference*: those of a linear student and of a linear teacher do. *equality*: a
+network and a unitary one have equal outputs, in exact rational arithmetic, on one long input, and
+where the bias −M can be shown to suffice, on every bounded one. A certificate holds every number it
+speaks about, as hexadecimal floats or fractions "p/q". Its sentence is part of what is proved:
+every number in it is exact, or rounded in the safe direction.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import os
 import stat
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ from jaxtyping import Shaped
 from companion.theory import reading as read
 from companion.theory.arithmetic import float_above, floor_log2
 from companion.theory.checks import exact_size
-from companion.theory.exact import clearest_gap
+from companion.theory.exact import Trial, clearest_gap
 from companion.theory.files import write_whole
+from companion.theory.linear import linear_teacher
 from companion.theory.network import RNN
-from companion.theory.proving import MAX_BITS, PROOFS, apart, enclosures, limit_ball_work
+from companion.theory.proving import MAX_BITS, PROOFS, admit, apart, enclosures
 from companion.theory.reading import CertificateError
 from companion.theory.theorem1 import state_bound
 from companion.theory.theorem2 import Witness
@@ -46,7 +47,7 @@ class Certificate:
 
     Parameters
     ----------
-    kind : "difference" or "equality".
+    kind : "difference", "linear difference" or "equality".
     statement : one line; ``str(certificate)``.
     body : the numbers, as strings, and sizes; JSON-ready.
     """
@@ -72,22 +73,28 @@ class Certificate:
 
 
 def certify_witness(
-    student: RNN, witness: Witness, *, input_bound: float | Fraction | None = None
+    student: RNN,
+    witness: Witness,
+    *,
+    input_bound: float | Fraction | None = None,
+    W: Shaped[Array, "n n"] | None = None,
 ) -> Certificate:
-    """Prove that the student and the memoryless teacher differ on the witness.
+    """Prove that the student and its teacher differ on the witness.
 
     Both outputs are enclosed in balls, at growing precision until two of them are disjoint. The
     statement is about the exact binary (or rational) values of Θ and of the input.
 
     Parameters
     ----------
-    student : ReLU, logistic or tanh network, as given to the finder.
-    witness : from `find_witness` or `find_sigmoid_witness`.
+    student : network as given to the finder.
+    witness : from `find_witness`, `find_sigmoid_witness` or `find_linear_witness`.
     input_bound : also certify that every input entry is at most this in modulus.
+    W : recurrent matrix of the linear teacher, for a witness of `find_linear_witness`; without it
+        the teacher is the memoryless one.
 
     Returns
     -------
-    Certificate of kind "difference".
+    Certificate of kind "difference", or "linear difference" with ``W``.
 
     Raises
     ------
@@ -104,20 +111,14 @@ def certify_witness(
     x, bits, bound = np.asarray(witness.input), 64, None
     if input_bound is not None:
         bound = read.write_number(exact_size("input_bound", input_bound))
-    if x.shape[1:] != (student.m,) or student.p != student.m:
-        raise CertificateError(
-            f"the student maps {student.m} inputs to {student.p} outputs and the input has shape "
-            f"{x.shape}; it must have (T, {student.m}), and as many outputs as inputs."
-        )
-    limit = partial(limit_ball_work, student, len(x))
-    while (found := clearest_gap(student, x, bits, limit)) is None:
+    trial = Trial(student, x, None if W is None else linear_teacher(W))
+    while (found := clearest_gap(trial, bits, admit)) is None:
         if (bits := 2 * bits) > MAX_BITS / 2:
             raise CertificateError(f"no difference is visible at {MAX_BITS // 2} bits.")
     (k, c), gap, bits = found
     unit = Fraction(2) ** (floor_log2(gap) - _FINE)
     intervals = [
-        (low // unit * unit, -(-high // unit) * unit)
-        for low, high in enclosures(student, x, k, c, bits)
+        (low // unit * unit, -(-high // unit) * unit) for low, high in enclosures(trial, k, c, bits)
     ]
     body = {
         "student": read.write_network(student),
@@ -130,7 +131,9 @@ def certify_witness(
         "student_interval": [read.write_number(v) for v in intervals[1]],
         "gap_above": read.write_number(apart(*intervals)),
     }
-    return _checked("difference", body)
+    if trial.teacher is None:
+        return _checked("difference", body)
+    return _checked("linear difference", body | {"teacher": read.write_array(trial.teacher.W)})
 
 
 def certify_equivalence(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
@@ -87,19 +87,26 @@ def integer_outputs(rnn: RNN, x: Shaped[Array, "T m"]) -> Iterator[tuple[Array, 
         yield C @ h, scale * c
 
 
-def teacher_and_student(
-    student: RNN, x: Shaped[Array, "T n"], bits: int
-) -> tuple[Shaped[Array, "T n"], Shaped[Array, "T n"]]:
-    """Enclose the outputs φ(x) of the memoryless teacher, and those of a student."""
-    y = ball_outputs(student, x, bits)
-    with precision(bits):
-        return activation_balls(student.activation)[0](balls(np.asarray(x))), y
+class Trial(NamedTuple):
+    """A student and its teacher on one input; without a teacher it is the memoryless y = φ(x)."""
+
+    student: RNN
+    x: Shaped[Array, "T n"]
+    teacher: RNN | None = None
+
+    def outputs(self, bits: int) -> tuple[Shaped[Array, "T n"], Shaped[Array, "T n"]]:
+        """Enclose the outputs of the teacher, and those of the student."""
+        y = ball_outputs(self.student, self.x, bits)
+        if self.teacher is not None:
+            return ball_outputs(self.teacher, self.x, bits), y
+        with precision(bits):
+            return activation_balls(self.student.activation)[0](balls(np.asarray(self.x))), y
 
 
 def clearest_gap(
-    student: RNN, x: Shaped[Array, "T n"], bits: int, before: Callable[[int], None] | None = None
+    trial: Trial, bits: int, before: Callable[[Trial, int], None] | None = None
 ) -> tuple[tuple[int, int], Fraction, int] | None:
-    """Find where a student differs most clearly from the memoryless teacher.
+    """Find where a student differs most clearly from its teacher.
 
     None if ``bits`` bits don't show a gap to a factor of 2. What is returned depends on the gap
     alone, not on the last bits of an enclosure: every kind of balls gives the same.
@@ -107,13 +114,13 @@ def clearest_gap(
     Returns
     -------
     Step and output; the gap, rounded down by at most 2⁻⁴⁰ of it; and the precision, at which it is
-    known far better. ``before`` is called with each precision that is worked with.
+    known far better. ``before`` is called before each attempt, with the precision.
     """
     sharp = False
     while True:
         if before:
-            before(bits)
-        wanted, y = teacher_and_student(student, x, bits)
+            before(trial, bits)
+        wanted, y = trial.outputs(bits)
         with precision(bits):
             k, c = clearest(y - wanted)
             gap = y[k, c] - wanted[k, c]

@@ -2,9 +2,9 @@
 
 The teacher is h⁽ᵏ⁾ = W h⁽ᵏ⁻¹⁾ + x⁽ᵏ⁾, y = h, from h₋₁ = 0, with n states and no activation. g is
 the largest number of independent eigenvectors that W has for one eigenvalue. If no eigenvalue of W
-has modulus 1, a linear student with an orthogonal recurrent matrix U needs N ≥ n + g(T − 1) states
-to repeat the teacher for T steps. `window_student` builds one of that size, and
-`find_linear_witness` refutes a smaller one. All arithmetic is exact: floats are taken as the
+has modulus 1, a linear student with an orthogonal (or complex unitary) recurrent matrix U needs
+N ≥ n + g(T − 1) states to repeat the teacher for T steps. `window_student` builds one of that size,
+and `find_linear_witness` refutes a smaller one. All arithmetic is exact: floats are taken as the
 rationals they are.
 """
 
@@ -177,8 +177,8 @@ def find_linear_witness(student: RNN, W: Shaped[Array, "n n"]) -> Witness:
 
     Returns
     -------
-    Witness of at most ⌊(N − n)/g⌋ + 2 steps. Its outputs follow from its input in exact arithmetic
-    (`simulate` of the two networks in Fractions), which is the certificate.
+    Witness of at most ⌊(N − n)/g⌋ + 2 steps; `certify_witness` with this ``W`` makes a certificate
+    of it.
 
     Raises
     ------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from math import lcm
 from typing import Any
 
@@ -25,7 +26,8 @@ from companion.theory.arithmetic import (
     root_above,
 )
 from companion.theory.balls import balls_are, ends, precision
-from companion.theory.exact import integer_outputs, teacher_and_student
+from companion.theory.exact import Trial, integer_outputs
+from companion.theory.linear import linear_teacher
 from companion.theory.network import ACTIVATIONS, RNN, is_unitary
 from companion.theory.reading import CertificateError
 
@@ -35,20 +37,17 @@ MAX_BITS = 2**14  # of the balls
 MAX_WORK = 5e9  # nanoseconds of one core, as reckoned below
 
 
-def _prove_difference(body: Any) -> str:
+def _prove_difference(body: Any, *, linear: bool = False) -> str:
+    extra = {"teacher": read.matrix} if linear else {}
     at = read.entries(
         body, "body", student=read.network, input=read.matrix, input_bound=read.number_or_null,
         step=read.whole(0, read.MAX_STEPS), output=read.whole(0, read.MAX_STATES),
         bits=read.whole(2, MAX_BITS),
         teacher_interval=read.interval, student_interval=read.interval, gap_above=read.number,
+        **extra,
     )  # fmt: skip
     student, x, k, c, bits = (at[key] for key in ("student", "input", "step", "output", "bits"))
-    steps, n = x.shape
-    if (student.m, student.p) != (n, n) or k >= steps or c >= n:
-        raise CertificateError(
-            f"body.student maps {student.m} inputs to {student.p} outputs, body.input is {steps} × "
-            f"{n}, and the claim is about step {k}, output {c}: these do not fit together."
-        )
+    trial = Trial(student, x, linear_teacher(at["teacher"]) if linear else None)
     largest = max(abs(v) for v in x.flat)
     bound = largest if at["input_bound"] is None else at["input_bound"]
     if largest > bound:
@@ -57,7 +56,7 @@ def _prove_difference(body: Any) -> str:
         )
     intervals = at["teacher_interval"], at["student_interval"]
     for name, (low, high), (least, most) in zip(
-        ("teacher", "student"), intervals, enclosures(student, x, k, c, bits), strict=True
+        ("teacher", "student"), intervals, enclosures(trial, k, c, bits), strict=True
     ):
         if not low <= least <= most <= high:
             raise CertificateError(f"the {name}'s output is not inside body.{name}_interval.")
@@ -66,21 +65,28 @@ def _prove_difference(body: Any) -> str:
     teacher_text, student_text = (
         f"[{decimal(low, 17, up=False)}, {decimal(high, 17, up=True)}]" for low, high in intervals
     )
+    T, n = x.shape
+    teacher, kind = f"memoryless {student.activation} teacher", ""
+    if linear:
+        teacher, kind = f"linear teacher of {n} states, h = Wh + x from 0,", "linear "
     return (
-        f"At step {k}, output {c}, the memoryless {student.activation} teacher gives "
-        f"{teacher_text} and this student of {student.n} states {student_text}: they differ by at "
-        f"least {at_least(at['gap_above'])} (input of {steps} × {n}, |x| ≤ {at_most(bound)}; "
-        f"proved at {bits} bits)."
+        f"At step {k}, output {c}, the {teacher} gives {teacher_text} and this {kind}student of "
+        f"{student.n} states {student_text}: they differ by at least {at_least(at['gap_above'])} "
+        f"(input of {T} × {n}, |x| ≤ {at_most(bound)}; proved at {bits} bits)."
     )
 
 
 Ends = tuple[Fraction, Fraction]
 
 
-def enclosures(student: RNN, x: Array, k: int, c: int, bits: int) -> tuple[Ends, Ends]:
+def enclosures(trial: Trial, k: int, c: int, bits: int) -> tuple[Ends, Ends]:
     """Enclose output c at step k of the teacher and of the student."""
-    limit_ball_work(student, k + 1, bits)
-    wanted, y = teacher_and_student(student, x[: k + 1], bits)
+    T, n = trial.x.shape
+    if k >= T or c >= n:
+        raise CertificateError(f"an input of {T} × {n} has no step {k} and output {c}.")
+    trial = trial._replace(x=trial.x[: k + 1])
+    admit(trial, bits)
+    wanted, y = trial.outputs(bits)
     with precision(bits):
         return ends(wanted[k, c]), ends(y[k, c])
 
@@ -90,11 +96,28 @@ def apart(one: Ends, other: Ends) -> Fraction:
     return max(one[0] - other[1], other[0] - one[1])
 
 
-def limit_ball_work(rnn: RNN, steps: int, bits: int) -> None:
-    """Refuse to enclose outputs where that takes too long."""
+def admit(trial: Trial, bits: int) -> None:
+    """Refuse a trial whose parts do not fit, and one whose enclosures would take too long."""
+    student, teacher, shape = trial.student, trial.teacher, trial.x.shape
+    if not (shape[1:] == (student.m,) == (student.p,)):
+        raise CertificateError(
+            f"the student maps {student.m} inputs to {student.p} outputs and the input has shape "
+            f"{shape}; it must have (T, {student.m}), and as many outputs as inputs."
+        )
+    if teacher is not None and (teacher.m, "identity") != (student.m, student.activation):
+        raise CertificateError(
+            f"the student has activation {student.activation!r} and {student.m} inputs; beside a "
+            f"linear teacher it must be linear, of {teacher.m} inputs."
+        )
+    runs = [student] if teacher is None else [student, teacher]
+    _limit_work(sum(_ball_work(rnn, len(trial.x), bits) for rnn in runs))
+
+
+def _ball_work(rnn: RNN, steps: int, bits: int) -> float:
+    """Reckon the nanoseconds of a run in balls."""
     N, m, slower = rnn.n, rnn.m, 30 if balls_are() == "python" else 1
     smooth = 1500 + bits**2 / 300 if rnn.activation in ("sigmoid", "tanh") else 0
-    _limit_work(
+    return (
         6000 * (N * (N + m + rnn.p) + steps * (m + 4))  # every number is made a ball once
         + slower * steps * N * (N + m + rnn.p) * (150 + 0.4 * bits)
         + slower * steps * (N + m) * smooth  # the teacher has a state for each output
@@ -219,5 +242,6 @@ def _bits(a: Array) -> int:
 
 PROOFS: dict[str, Callable[[Any], str]] = {
     "difference": _prove_difference,
+    "linear difference": partial(_prove_difference, linear=True),
     "equality": _prove_equality,
 }

@@ -2,7 +2,8 @@
 
 The teacher is memoryless, y = ReLU(x) on n coordinates. A student with fewer than 2n states and an
 invertible recurrent matrix differs from it within two steps; `find_witness` runs the proof on a
-given student and returns the input on which the two differ. Arithmetic is exact throughout.
+given student and returns the input on which the two differ. Arithmetic is exact throughout. Weights
+are real: complex unitary networks are excluded, and do with n states (`complex_unitary`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ import numpy as np
 from jaxtyping import Shaped
 
 from companion.theory.arithmetic import (
-    float_below, floats, floor_log2, fractions, invertible, product,
+    float_below,
+    floats,
+    floor_log2,
+    fractions,
+    invertible,
+    product,
 )  # fmt: skip
 from companion.theory.checks import exact_size
 from companion.theory.network import ACTIVATIONS, RNN
@@ -29,7 +35,7 @@ class NoClaimError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Witness:
-    """Hold an input sequence on which a student provably differs from the memoryless teacher.
+    """Hold an input sequence on which a student provably differs from its teacher.
 
     Parameters
     ----------

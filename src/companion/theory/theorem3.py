@@ -18,7 +18,7 @@ from companion.theory.arithmetic import float_below, fractions
 from companion.theory.balls import ball, balls, ends, precision
 from companion.theory.checks import whole_number
 from companion.theory.dilation import orthogonal_dilation
-from companion.theory.exact import activation_balls, clearest, clearest_gap, teacher_and_student
+from companion.theory.exact import Trial, activation_balls, clearest, clearest_gap
 from companion.theory.network import ACTIVATIONS, RNN, enlarged, eps_of, simulate, spectral_norm
 from companion.theory.theorem2 import Witness, check_student, memoryless_teacher
 
@@ -223,14 +223,14 @@ def _along(student: RNN, teacher: RNN, base: Array, bits: int) -> list[Array]:
 
 def _proved(student: RNN, x: Array, bits: int) -> Witness | None:
     """Cut an input after the step of the clearest proved difference; None if there is none."""
-    found = clearest_gap(student, x, bits)
+    found = clearest_gap(Trial(student, x), bits)
     if found is None:
         return None
     (k, c), gap, bits = found
     x = x[: k + 1]
     with precision(bits):
         middle = np.vectorize(lambda v: float(sum(ends(v)) / 2), otypes=[float])
-        wanted, y = map(middle, teacher_and_student(student, x, bits))
+        wanted, y = map(middle, Trial(student, x).outputs(bits))
     return Witness(x.astype(student.dtype), wanted, y, float_below(gap) or gap, k, c)
 
 
