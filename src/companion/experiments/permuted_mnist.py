@@ -9,16 +9,14 @@ a validation set is held out of the training images.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 
 from companion.experiments.mnist import Digits
 from companion.training import Fit, Sequences, Student, initial_theta
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = np.ndarray
 STEPS, CLASSES, BATCH, VALIDATION = 784, 10, 64, 5000
@@ -73,8 +71,7 @@ def curves(
     made = []
     for name in models:
         kind, _, divisor = name.partition("/")
-        model: Any = kind
-        rate = learning_rate / float(divisor or 1)
+        rate, model = learning_rate / float(divisor or 1), cast("Any", kind)
         made += [Student(model, n, learning_rate=rate, seed=start + n) for n in hidden_units]
     return made
 
@@ -137,8 +134,6 @@ def gradients(fit: Fit, data: Sequences, seed: int) -> pd.DataFrame:
 
     As logarithms: through 784 steps a norm can fall below what a float32 holds.
     """
-    import pandas as pd
-
     tables, m, p = [], data.x.shape[-1], data.y.shape[-1]
     for k, (student, best) in enumerate(zip(fit.students, stopped(fit), strict=True)):
         ends = {"start": initial_theta(student, m, p), "stop": fit.history[k][best]}

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from companion.theory.checks import whole_number
 from companion.theory.network import RNN, simulate, spectral_norm
 from companion.training import Fit, Sequences, Student
-
-if TYPE_CHECKING:
-    import pandas as pd
+from companion.training.students import require
 
 Array = np.ndarray
 
@@ -67,22 +67,18 @@ class Setting:
     validation: int = 0
 
     def __post_init__(self) -> None:
-        sizes = ("hidden_units", "inputs", "outputs", "bias_sequences", "T", "train", "test")
-        for name in sizes:
+        for name in ("hidden_units", "inputs", "outputs", "bias_sequences", "T", "train", "test"):
             whole_number(name, getattr(self, name), 1)
-        whole_number("bias_steps", self.bias_steps, 0)
-        whole_number("validation", self.validation, 0)
-        if not 0 < self.on_fraction < 1:
-            raise ValueError(f"on_fraction is {self.on_fraction}; it must be between 0 and 1.")
-        if not 0 <= self.epsilon <= 1:
-            raise ValueError(f"epsilon is {self.epsilon}; it must be in [0, 1].")
-        if not abs(self.snr_db) <= 300:  # beyond, the noise or the signal is rounded away
-            raise ValueError(f"snr_db is {self.snr_db}; it must be in [-300, 300].")
-        if not (np.isfinite(self.bias_rate) and np.isfinite(self.on_threshold)):
-            raise ValueError(
-                f"bias_rate is {self.bias_rate} and on_threshold {self.on_threshold}; they must be "
-                "finite."
-            )
+        for name in ("bias_steps", "validation"):
+            whole_number(name, getattr(self, name), 0)
+        on, epsilon, snr = self.on_fraction, self.epsilon, self.snr_db
+        require(0 < on < 1, f"on_fraction is {on}; it must be between 0 and 1.")
+        require(0 <= epsilon <= 1, f"epsilon is {epsilon}; it must be in [0, 1].")
+        # beyond, the noise or the signal is rounded away
+        require(abs(snr) <= 300, f"snr_db is {snr}; it must be in [-300, 300].")
+        for name in ("bias_rate", "on_threshold"):
+            value = getattr(self, name)
+            require(np.isfinite(value), f"{name} is {value}; it must be finite.")
 
 
 PRESETS = {"poster": Setting(), "released": Setting(normalised=False, output_bias=True)}
@@ -159,14 +155,15 @@ def draw(setting: Setting, seed: int) -> Realisation:
     x = rng.standard_normal((setting.train + setting.test, setting.T, setting.inputs))
     x = x.astype(np.float32)
     y = teacher(x)
-    noise_variance = np.mean(y**2) * 10 ** (-setting.snr_db / 10)
-    y = (y + np.sqrt(noise_variance) * rng.standard_normal(y.shape)).astype(np.float32)
-    more = rng.standard_normal((setting.validation, setting.T, setting.inputs)).astype(np.float32)
-    noise = rng.standard_normal((*more.shape[:2], setting.outputs))
-    clean = teacher(more) if setting.validation else noise
-    held_out = (more, (clean + np.sqrt(noise_variance) * noise).astype(np.float32))
+    noise = np.sqrt(np.mean(y**2) * 10 ** (-setting.snr_db / 10))
+    y = (y + noise * rng.standard_normal(y.shape)).astype(np.float32)
+    more = rng.standard_normal((setting.validation, *x.shape[1:])).astype(np.float32)
+    answers = noise * rng.standard_normal((setting.validation, *y.shape[1:]))
+    if setting.validation:
+        answers += teacher(more)
     k = setting.train
-    return Realisation(setting, teacher, x[:k], y[:k], x[k:], y[k:], *held_out)
+    parts = (x[:k], y[:k], x[k:], y[k:], more, answers.astype(np.float32))
+    return Realisation(setting, teacher, *parts)
 
 
 def r_squared(y: Float[Array, "*shape"], estimate: Float[Array, "*shape"]) -> float:
@@ -185,19 +182,13 @@ def optimum(snr_db: float) -> float:
     return float(1 / (1 + 10 ** (-snr_db / 10)))
 
 
-def _time_constant(modulus: float) -> float:
-    """The steps in which a mode falls to 1/e."""
-    if not 0 < modulus < 1:
-        return np.inf if modulus else 0.0
-    return -1 / float(np.log(modulus))
-
-
 def describe(realisation: Realisation) -> dict[str, float | list[float]]:
     """What the draw came out as, on the test sequences: the checks that the notebook shows.
 
     Returns
     -------
-    norm : ‖W‖₂. time_constants : −1/log|λ| of the eigenvalues of W, in steps (W is symmetric).
+    norm : ‖W‖₂. time_constants : −1/log|λ| of the eigenvalues of W (symmetric): the steps in which
+    a mode falls to 1/e.
     on : share of time on, per unit. memory : per unit, the first lag, in steps, at which the
     autocorrelation of its state is below 1/e. snr_db : as realised. r2_teacher : R² of the teacher.
     r2_identity : R² of the teacher with W replaced by I and nothing else (orthogonal, no training).
@@ -210,11 +201,13 @@ def describe(realisation: Realisation) -> dict[str, float | list[float]]:
     spectrum = np.abs(np.fft.rfft(centred, 2 * s.T, axis=1)) ** 2
     correlation = np.fft.irfft(spectrum.mean(0), axis=0)[: s.T]
     below = np.vstack([correlation < correlation[0] / np.e, np.ones(s.hidden_units, dtype=bool)])
-    eigenvalues = np.linalg.eigvalsh(teacher.rnn.W)
+    modulus = np.abs(np.linalg.eigvalsh(teacher.rnn.W))
+    with np.errstate(divide="ignore"):  # a mode at 1 never falls; rounding can put it just above
+        steps = np.where(modulus < 1, -1 / np.log(modulus), np.inf)
     identity = replace(teacher, rnn=replace(teacher.rnn, W=np.eye(s.hidden_units)))
     return {
         "norm": spectral_norm(teacher.rnn),
-        "time_constants": [_time_constant(abs(v)) for v in eigenvalues],
+        "time_constants": steps.tolist(),
         "on": (h > s.on_threshold).mean((0, 1)).tolist(),
         "memory": below.argmax(0).tolist(),
         "snr_db": float(10 * np.log10(np.mean(clean**2) / np.mean((y - clean) ** 2))),
@@ -263,15 +256,12 @@ def experiment(
     """
     whole_number("realisations", realisations, 1)
     for name, given in (("models", models), ("hidden_units", hidden_units)):
-        if not given or len(set(given)) < len(given):
-            raise ValueError(f"{name} is {given}; there must be at least one, and none twice.")
+        once = len(set(given)) == len(given) > 0
+        require(once, f"{name} is {given}; there must be at least one, and none twice.")
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(realisations)]
-    kinds: Any = models
     students = [
-        Student(model, n, data=i, seed=s + n, **student)
-        for i, s in enumerate(seeds)
-        for n in hidden_units
-        for model in kinds
+        Student(model, n, data=i, seed=s + n, **student)  # type: ignore[arg-type]
+        for (i, s), n, model in product(enumerate(seeds), hidden_units, models)
     ]
     drawn = [draw(setting, s) for s in seeds]
     train = Sequences.stack([(r.x_train, r.y_train) for r in drawn])
@@ -287,12 +277,10 @@ def outcomes(fit: Fit) -> pd.DataFrame:
     r2 : on test at the last update. r2_chosen : on test at the record where that on validation is
     best, the first of equals, which is update ``chosen``. r2_best : the best on test itself.
     """
-    import pandas as pd
-
     least = np.finfo(np.float32).min  # an R² below it is as lost as one at it
     test, validation = (np.maximum(fit.r2[name], least) for name in ("test", "validation"))
     at = np.nan_to_num(validation, nan=-np.inf).argmax(1)
-    table: dict[str, Any] = {
+    table = {
         "model": [s.model for s in fit.students],
         "hidden_units": np.array([s.hidden_units for s in fit.students], dtype=np.int16),
         "data": np.array([s.data for s in fit.students], dtype=np.int16),

@@ -6,30 +6,29 @@ in a notebook, a picture of the first choice stands for it.
 
 from __future__ import annotations
 
-import base64
-import html
-import io
+import itertools
 import json
-import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from html import escape
+from math import isfinite, nan
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from companion.experiments.statistics import paired_difference
-from companion.figures.style import LOOKS, look
+from companion.experiments.statistics import interval
+from companion.figures.style import LOOKS, look, picture
 
-MARKERS = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond"}
+MARKERS: dict[str | None, str] = {"o": "circle", "s": "square", "^": "triangle", "D": "diamond"}
 DASHES = {"rnn": "", "urnn": "6 2", "contractive": "6 2 1 2", "lstm": "1 2"}
 
 Choice = tuple[str, ...]  # one value of each choice, in their order
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """One run: what was chosen, the model, the abscissa, the run's number and its value."""
 
     chosen: Choice
@@ -39,8 +38,7 @@ class Point:
     value: float  # NaN: diverged
 
 
-@dataclass(frozen=True)
-class Read:
+class Read(NamedTuple):
     """One point read off a published figure, with the uncertainty of reading it."""
 
     chosen: Choice
@@ -58,7 +56,7 @@ class Explorer:
     ----------
     points : the runs. Each choice, model and abscissa has every run at most once.
     choices : what a reader chooses, and among which values, the first one shown first.
-    models : label of each model, and its key in ``plotting.LOOKS``.
+    models : label of each model, and its key in ``companion.figures.style.LOOKS``.
     axes : labels of abscissa and ordinate. run : what one run is called.
     caption, alt : of the figure.
     poster : points read off a published figure. levels : a reference line for each choice.
@@ -92,62 +90,36 @@ class Explorer:
 
     def __post_init__(self) -> None:
         given: list[Point | Read] = [*self.points, *self.poster]
-        for chosen in {p.chosen for p in given} | self.levels.keys():
-            allowed = list(self.choices.values())
-            if len(chosen) != len(allowed) or any(
-                c not in a for c, a in zip(chosen, allowed, strict=True)
-            ):
-                raise ValueError(f"a point has the choice {chosen}; allowed: {dict(self.choices)}.")
-        for model in {p.model for p in given}:
-            if self.models.get(model) not in LOOKS:
-                raise ValueError(f"a point has the model {model!r}; allowed: {dict(self.models)}.")
+        allowed = set(itertools.product(*self.choices.values()))
+        if wrong := ({p.chosen for p in given} | self.levels.keys()) - allowed:
+            raise ValueError(f"a point has the choice {wrong}; allowed: {dict(self.choices)}.")
+        if wrong := {p.model for p in given if self.models.get(p.model) not in LOOKS}:
+            raise ValueError(f"a point has the model {wrong}; allowed: {dict(self.models)}.")
 
     def data(self) -> dict[str, Any]:
         """What the script draws: for each choice, model and abscissa the runs and their mean."""
         runs = sorted({p.run for p in self.points})
-        places = {run: i for i, run in enumerate(runs)}
-        values: dict[tuple[Choice, str, float], list[float]] = {}
+        values: dict[tuple[Choice, str, float], dict[int, float]] = defaultdict(dict)
         for p in self.points:
-            group = values.setdefault((p.chosen, p.model, p.x), [math.nan] * len(runs))
-            group[places[p.run]] = p.value
-        read = {(p.chosen, p.model, p.x): [p.value, p.uncertainty] for p in self.poster}
+            values[p[:3]][p.run] = p.value
+        read = {p[:3]: [p.value, p.uncertainty] for p in self.poster}
         groups = []
         for key in sorted(values.keys() | read.keys()):
-            group = values.get(key, [])
-            known = np.array([v for v in group if math.isfinite(v)])
-            mean = [round(float(v), 5) for v in known[:1]]  # of one run there is no interval
-            if len(known) > 1:
-                found = paired_difference(known, 0 * known, margin=1, level=self.level)
-                mean = [round(v, 5) for v in (found.mean, found.low, found.high)]
-            groups.append(
-                {
-                    "chosen": key[0],
-                    "model": key[1],
-                    "x": key[2],
-                    "values": [round(v, 4) if math.isfinite(v) else None for v in group],
-                    "mean": mean,
-                    "poster": read.get(key, []),
-                }
-            )
-        looks = {
-            label: {
-                "color": f"var(--{key})",
-                "dash": DASHES[key],
-                "symbol": MARKERS[LOOKS[key].marker or "o"],
-            }
-            for label, key in self.models.items()
-        }
-        return {
-            "axes": self.axes,
-            "run": self.run,
-            "runs": runs,
-            "choices": {name: list(allowed) for name, allowed in self.choices.items()},
-            "models": looks,
-            "groups": groups,
-            "levels": [{"chosen": c, "value": round(v, 5)} for c, v in self.levels.items()],
-            "level": self.level,
-            "alt": self.alt,
-        }
+            of = [values[key].get(run, nan) for run in runs] if key in values else []
+            shown = [round(v, 4) if isfinite(v) else None for v in of]
+            known, mean = [v for v in of if isfinite(v)], []
+            if known:  # of one run there is no interval
+                ends = interval(np.array(known), "mean", self.level)[:3]
+                mean = [round(v, 5) for v in ends if isfinite(v)]
+            group = {"values": shown, "mean": mean, "poster": read.get(key, [])}
+            groups.append(dict(zip(("chosen", "model", "x"), key, strict=True)) | group)
+        looks = {}
+        for label, key in self.models.items():
+            symbol = MARKERS[LOOKS[key].marker]
+            looks[label] = {"color": f"var(--{key})", "dash": DASHES[key], "symbol": symbol}
+        levels = [{"chosen": c, "value": round(v, 5)} for c, v in self.levels.items()]
+        same = {name: getattr(self, name) for name in ("axes", "run", "choices", "level", "alt")}
+        return same | {"runs": runs, "models": looks, "groups": groups, "levels": levels}
 
     def __repr__(self) -> str:
         return f"explorer of {len(self.points)} points: {', '.join(self.models)}"
@@ -158,16 +130,15 @@ class Explorer:
         figure, ax = plt.subplots(figsize=(6.4, 4.0))
         for label, key in self.models.items():
             shown = [g for g in data["groups"] if (g["chosen"], g["model"]) == (first, label)]
-            averaged = [g for g in shown if g["mean"]]
-            x = [g["x"] for g in averaged]
-            mean, low, high = np.array([(g["mean"] * 3)[:3] for g in averaged]).reshape(-1, 3).T
-            ax.fill_between(x, low, high, color=look(key)["color"], alpha=0.2, linewidth=0)
+            color = look(key)["color"]
+            means = [(g["x"], *(g["mean"] * 3)[:3]) for g in shown if g["mean"]]
+            x, mean, low, high = np.array(means).reshape(-1, 4).T
+            ax.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
             ax.plot(x, mean, **look(key), label=label)
-            read = [(g["x"], *g["poster"]) for g in shown if g["poster"]]
-            if read:
-                at, value, uncertainty = zip(*read, strict=True)
-                cross = {"color": look(key)["color"], "markersize": 5, "linewidth": 0.8}
-                ax.errorbar(at, value, yerr=uncertainty, fmt="x", **cross)
+            if read := [(g["x"], *g["poster"]) for g in shown if g["poster"]]:
+                at, value, error = np.array(read).T
+                cross = {"color": color, "markersize": 5, "linewidth": 0.8}
+                ax.errorbar(at, value, yerr=error, fmt="x", **cross)
         if first in self.levels:
             ax.axhline(self.levels[first], **look("optimum"))
         ax.set(xlabel=self.axes[0], ylabel=self.axes[1], title=", ".join(first))
@@ -176,16 +147,11 @@ class Explorer:
 
     def _repr_html_(self) -> str:
         values = self.data()
-        still = self._still(values)
-        file = io.BytesIO()
-        still.savefig(file, format="svg", metadata={"Date": None})
-        plt.close(still)
-        picture = base64.b64encode(file.getvalue()).decode()
         data = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
         data = data.replace("</", r"<\/")  # would end the script
         return (
-            f'<figure class="explore"><div class="drawing"><img alt="{html.escape(self.alt)}" '
-            f'src="data:image/svg+xml;base64,{picture}"></div>'
-            f"<figcaption>{html.escape(self.caption)}</figcaption>"
+            f'<figure class="explore"><div class="drawing"><img alt="{escape(self.alt)}" '
+            f'src="{picture(self._still(values))}"></div>'
+            f"<figcaption>{escape(self.caption)}</figcaption>"
             f'<script type="application/json">{data}</script></figure>'
         )

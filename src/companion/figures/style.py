@@ -9,13 +9,12 @@ its dark theme the site turns their lightness over and keeps their hues.
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from html import escape
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -25,15 +24,12 @@ from matplotlib.rcsetup import cycler
 INK = "#1a1a1a"  # text, axes, reference lines
 MUTED = "#6b6b6b"  # secondary marks and text
 
-Line = str | tuple[float, tuple[float, ...]]
 
-
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """How one model is drawn, in matplotlib's words."""
 
     color: str
-    linestyle: Line
+    linestyle: str | tuple[float, tuple[float, ...]]
     marker: str | None
 
 
@@ -70,12 +66,7 @@ def look(model: str, *, marker: bool = True) -> dict[str, Any]:
     """
     if model not in LOOKS:
         raise ValueError(f"model is {model!r}; allowed: {', '.join(LOOKS)}.")
-    chosen = LOOKS[model]
-    return {
-        "color": chosen.color,
-        "linestyle": chosen.linestyle,
-        "marker": chosen.marker if marker else None,
-    }
+    return LOOKS[model]._asdict() | ({} if marker else {"marker": None})
 
 
 def use_style() -> None:
@@ -93,47 +84,34 @@ def use_style() -> None:
     ...     mpl.rcParams["figure.figsize"]
     [6.4, 3.6]
     """
-    mpl.rcParams.update(
-        {
-            "figure.figsize": (6.4, 3.6),
-            "figure.dpi": 100,
-            "figure.facecolor": "none",
-            "figure.constrained_layout.use": True,
-            "savefig.dpi": 200,
-            "savefig.facecolor": "none",
-            "axes.facecolor": "none",
-            "svg.fonttype": "path",  # the same letters where DejaVu Sans is missing
-            "svg.hashsalt": "companion",
-            "font.size": 11,
-            "axes.titlesize": 11,
-            "axes.labelsize": 11,
-            "xtick.labelsize": 10,
-            "ytick.labelsize": 10,
-            "legend.fontsize": 10,
-            "legend.frameon": False,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.edgecolor": INK,
-            "axes.labelcolor": INK,
-            "xtick.color": INK,
-            "ytick.color": INK,
-            "text.color": INK,
-            "axes.axisbelow": True,
-            "axes.grid": True,
-            "grid.color": "#e3e3e3",
-            "grid.linewidth": 0.8,
-            "lines.linewidth": 1.8,
-            "lines.markersize": 5,
-            "errorbar.capsize": 2.5,
-            "axes.prop_cycle": cycler(
-                color=[LOOKS[m].color for m in ("rnn", "urnn", "contractive", "lstm")]
-            ),
-        }
-    )
+    mpl.rc("figure", figsize=(6.4, 3.6), dpi=100, facecolor="none")
+    mpl.rc("figure.constrained_layout", use=True)
+    mpl.rc("savefig", dpi=200, facecolor="none")
+    # the same letters where DejaVu Sans is missing
+    mpl.rc("svg", fonttype="path", hashsalt="companion")
+    mpl.rc("font", size=11)
+    mpl.rc("text", color=INK)
+    mpl.rc("axes", titlesize=11, labelsize=11, edgecolor=INK, labelcolor=INK, facecolor="none")
+    colors = [LOOKS[m].color for m in ("rnn", "urnn", "contractive", "lstm")]
+    mpl.rc("axes", axisbelow=True, grid=True, prop_cycle=cycler(color=colors))
+    mpl.rc("axes.spines", top=False, right=False)
+    mpl.rc(("xtick", "ytick"), labelsize=10, color=INK)
+    mpl.rc("legend", fontsize=10, frameon=False)
+    mpl.rc("grid", color="#e3e3e3", linewidth=0.8)
+    mpl.rc("lines", linewidth=1.8, markersize=5)
+    mpl.rc("errorbar", capsize=2.5)
     if "ipykernel" in sys.modules:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("svg", metadata={"Date": None})  # type: ignore[no-untyped-call] # untyped upstream
+
+
+def picture(figure: Figure) -> str:
+    """Close a figure, and give the address of an SVG picture of it that an ``img`` can hold."""
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 class Slider:
@@ -152,42 +130,32 @@ class Slider:
     """
 
     def __init__(
-        self,
-        frames: Sequence[tuple[str, Figure]],
-        *,
-        name: str,
-        alt: str,
-        caption: str,
+        self, frames: Sequence[tuple[str, Figure]], *, name: str, alt: str, caption: str,
         start: int = 0,
-    ) -> None:
-        self.labels = [label for label, _ in frames]
+    ) -> None:  # fmt: skip
         self.name, self.alt, self.caption, self.start = name, alt, caption, start
-        self.images = []
-        for _, figure in frames:
-            file = io.BytesIO()
-            figure.savefig(file, format="svg", metadata={"Date": None})
-            self.images.append(base64.b64encode(file.getvalue()).decode())
-            plt.close(figure)
+        self.frames = [(label, picture(figure)) for label, figure in frames]
 
     def __repr__(self) -> str:
-        return f"slider over {self.name}: {', '.join(self.labels)}"
+        return f"slider over {self.name}: {', '.join(label for label, _ in self.frames)}"
 
     def _repr_html_(self) -> str:
         images = "".join(
-            f'<img alt="{html.escape(f"{self.alt} {self.name}: {label}.")}"'
-            f'{"" if i == self.start else " hidden"} src="data:image/svg+xml;base64,{data}">'
-            for i, (label, data) in enumerate(zip(self.labels, self.images, strict=True))
+            f'<img alt="{escape(f"{self.alt} {self.name}: {label}.")}"'
+            f'{"" if i == self.start else " hidden"} src="{source}">'
+            for i, (label, source) in enumerate(self.frames)
         )
         move = (
             "const f=this.closest('.slider'),l=JSON.parse(f.dataset.labels)[this.value];"
             "f.querySelectorAll('img').forEach((e,i)=>e.hidden=i!=this.value);"
             "f.querySelector('output').textContent=l;this.setAttribute('aria-valuetext',l)"
         )
-        shown = html.escape(self.labels[self.start])
+        labels = [label for label, _ in self.frames]
+        shown = escape(labels[self.start])
         return (
-            f'<figure class="slider" data-labels="{html.escape(json.dumps(self.labels))}">{images}'
-            f'<label>{html.escape(self.name)} <input type="range" min="0" '
-            f'max="{len(self.labels) - 1}" value="{self.start}" aria-valuetext="{shown}" '
+            f'<figure class="slider" data-labels="{escape(json.dumps(labels))}">{images}'
+            f'<label>{escape(self.name)} <input type="range" min="0" '
+            f'max="{len(labels) - 1}" value="{self.start}" aria-valuetext="{shown}" '
             f'oninput="{move}"> <output>{shown}</output></label>'
-            f"<figcaption>{html.escape(self.caption)}</figcaption></figure>"
+            f"<figcaption>{escape(self.caption)}</figcaption></figure>"
         )

@@ -33,20 +33,17 @@ class Table:
         formats: Mapping[str, str] | None = None,
         columns: Sequence[str] = (),
     ) -> None:
-        named = data if hasattr(data, "keys") else _columns(data, columns)
+        if not hasattr(data, "keys"):  # rows
+            rows = [r if hasattr(r, "keys") else dict(zip(columns, r, strict=True)) for r in data]
+            data = {name: [row[name] for row in rows] for name in columns or rows[0]}
         self.caption = caption
         self.cells: dict[str, list[str]] = {}
         self.right: list[bool] = []
-        for name in named:
-            values = list(named[name])
-            numbers = [
-                v
-                for v in values
-                if isinstance(v, float | int | np.number) and not isinstance(v, bool | np.bool_)
-            ]
-            self.right.append(len(numbers) == len(values))
-            write = (formats or {}).get(str(name), "{}")
+        for name in data:
+            values, write = list(data[name]), (formats or {}).get(str(name), "{}")
             self.cells[str(name)] = [_shown(value, write) for value in values]
+            numbers = (isinstance(v, float | int | np.number) for v in values)
+            self.right.append(all(numbers) and not any(isinstance(v, bool) for v in values))
 
     def __repr__(self) -> str:
         wide = [max(map(len, (name, *texts))) for name, texts in self.cells.items()]
@@ -67,12 +64,6 @@ class Table:
             f"<caption>{caption}</caption><thead><tr>{row('th', self.cells)}</tr></thead>"
             f"<tbody>{body}</tbody></table></div>"
         )
-
-
-def _columns(rows: Iterable[Any], names: Sequence[str]) -> dict[str, list[Any]]:
-    """Turn rows into columns."""
-    rows = [row if hasattr(row, "keys") else dict(zip(names, row, strict=True)) for row in rows]
-    return {name: [row[name] for row in rows] for name in names or rows[0]}
 
 
 def _shown(value: Any, write: str) -> str:

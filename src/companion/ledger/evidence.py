@@ -15,18 +15,18 @@ import runpy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import yaml
 
 from companion.theory.certificate import Certificate, CertificateError, recheck
 from companion.training.students import is_lost
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Given = Mapping[str, Any]
-Reading = Mapping[str, str]
+Reading = Mapping[str, Any]
 CLAIMS, RULES = "book/claims.yaml", "book/results/recorded-rules.yaml"
 KINDS = ("synthetic", "systems", "capacity", "mnist")
 # Curve of Figure 4 -> its name and learning rate in the table of the poster's curves.
@@ -79,8 +79,6 @@ def file_bytes(path: Path) -> bytes:
 
 def mapping(path: Path) -> dict[str, Any]:
     """The mapping that a JSON or YAML file holds; `Damaged` names one that holds none."""
-    import yaml
-
     data = file_bytes(path)
     try:
         found = json.loads(data) if path.suffix == ".json" else yaml.safe_load(data)
@@ -102,8 +100,6 @@ class Published:
     @functools.cached_property
     def table(self) -> pd.DataFrame:
         """All rows."""
-        import pandas as pd
-
         data = file_bytes(self.path)
         if hashlib.sha256(data).hexdigest() not in self.record["tables"].values():
             raise Damaged(f"{self.path} is not the table that the record of {self.name} names.")
@@ -118,9 +114,11 @@ class Published:
         table = self.table
         return table[table["update"] == table["update"].max()] if "update" in table else table
 
-    def has(self, wanted: Given) -> bool:
-        """Whether the run had these parameters; one that it did not know yet was 0."""
-        return all(self.record["parameters"].get(k, 0) == v for k, v in wanted.items())
+    def has(self, wanted: Given, least: Given = MappingProxyType({})) -> bool:
+        """Whether it had these parameters, and at least these; one not known yet was 0."""
+        had = self.record["parameters"]
+        enough = all(had.get(k, 0) >= v for k, v in least.items())
+        return enough and all(had.get(k, 0) == v for k, v in wanted.items())
 
 
 @dataclass(eq=False)
@@ -154,7 +152,7 @@ class Evidence:
 
     def rule_of(self, run: Published, claim: str) -> Given | None:
         """The rule of a claim that a run's record holds; None where it holds none."""
-        held: str | Given | None = run.record.get("rules", {}).get(claim)
+        held: str | Given | None = run.record["rules"].get(claim)
         if not isinstance(held, str):
             return held
         if held not in self.recorded:  # it is from before rules were data
@@ -172,8 +170,6 @@ class Evidence:
     @functools.cached_property
     def poster(self) -> pd.DataFrame:
         """The poster's curves, as read off its figures."""
-        import pandas as pd
-
         path = self.root / "book/results/poster-figures.csv"
         data = file_bytes(path).replace(b"\r\n", b"\n")
         if hashlib.sha256(data).hexdigest() != self.book["common"]["poster_figures_sha256"]:
@@ -194,15 +190,13 @@ class Evidence:
 
         NAME.json is a run's record; NAME.parquet, or NAME-epochs.parquet, its table.
         """
-        found = []
-        folder = self.root / "book/results" / kind
-        for path in sorted(folder.glob("*.json")):
-            record, name = mapping(path), f"{kind}/{path.stem}"
-            kinds = {"parameters": dict, "finished": str, "tables": dict, "rules": dict}
-            for key, expected in kinds.items():
-                if not isinstance(record.get(key, {} if key == "rules" else None), expected):
+        found, expected = [], {"parameters": dict, "finished": str, "tables": dict, "rules": dict}
+        for path in sorted((self.root / "book/results" / kind).glob("*.json")):
+            record, name = {"rules": {}} | mapping(path), f"{kind}/{path.stem}"
+            for key, of in expected.items():
+                if not isinstance(record.get(key), of):
                     raise Damaged(f"{path} is no record of a run: it has no {key}.")
-            table, epochs = path.with_suffix(".parquet"), folder / f"{path.stem}-epochs.parquet"
+            table, epochs = (path.with_name(f"{path.stem}{end}.parquet") for end in ("", "-epochs"))
             if self.only is None or name in self.only:
                 found.append(Published(name, record, epochs if epochs.is_file() else table))
         return tuple(sorted(found, key=lambda run: run.record["finished"]))
@@ -229,8 +223,7 @@ class Evidence:
     def run(self, kind: str, wanted: Given, least: Given) -> Published:
         """The earliest run with these parameters, and at least these."""
         for run in self.published(kind):
-            enough = all(run.record["parameters"].get(k, 0) >= v for k, v in least.items())
-            if run.has(wanted) and enough:
+            if run.has(wanted, least):
                 self.used[run.name] = run
                 return run
         what = ", ".join(f"{k} {v}" for k, v in wanted.items())
@@ -243,8 +236,6 @@ class Evidence:
         it then scores 0 or is left out. At the record that is best by validation a student that
         diverged later is not lost.
         """
-        import pandas as pd
-
         wanted = {"preset": reading["experiment"], "snr_db": given["snr_db"], **given["run"]}
         wanted["clip"] = 1 if reading["training"] == "clipped" else 0
         column = "r2" if reading["record"] == "last update" else "r2_chosen"
@@ -253,15 +244,14 @@ class Evidence:
             seed = run.record["parameters"]["seed"]
             if not run.has(wanted) or seed not in given.get("seeds", [seed]):
                 continue
-            rows = run.rows
-            rows = rows[(rows["model"] == model) & (rows["hidden_units"] == n)]
+            rows = run.rows[(run.rows["model"] == model) & (run.rows["hidden_units"] == n)]
             if len(rows) and column in rows:
                 self.used[run.name] = run
-                r2 = rows[column].to_numpy(dtype=float)
-                diverged = rows["diverged"].to_numpy() if column == "r2" else np.full(len(r2), -1)
+                r2 = rows[column].astype(float)
+                diverged = rows["diverged"] if column == "r2" else np.full(len(rows), -1)
                 then = 0.0 if reading["lost"] == "scored 0" else np.nan
-                index = pd.MultiIndex.from_product([[seed], rows["data"]])
-                parts.append(pd.Series(np.where(is_lost(diverged, r2), then, r2), index))
+                r2 = r2.mask(is_lost(diverged, r2), then)
+                parts.append(r2.set_axis(pd.MultiIndex.from_product([[seed], rows["data"]])))
         if not parts:
             asked = ", ".join(reading.values())
             raise NotTested(f"no published run of {model} with {n} units: {asked}")
@@ -272,19 +262,15 @@ class Evidence:
 
         Only of runs with at least the epochs and training images that are asked for.
         """
-        import pandas as pd
-
         model, _, slower = curve.partition("/")
-        rate = 1e-3 / float(slower or 1)
         least = {k: v for k, v in given["least"].items() if k != "seeds"}
         found: dict[int, float] = {}
         for run in self.published("mnist"):
-            if any(run.record["parameters"].get(k, 0) < v for k, v in least.items()):
+            if not run.has({}, least):
                 continue
-            rows = run.table
-            rows = rows[(rows["model"] == model) & (rows["hidden_units"] == units)]
-            rows = rows[np.isclose(rows["learning_rate"], rate, rtol=1e-6)]
-            for seed, of in rows.groupby("fit_seed"):
+            rows = run.table[(run.table["model"] == model) & (run.table["hidden_units"] == units)]
+            rate = np.isclose(rows["learning_rate"], 1e-3 / float(slower or 1), rtol=1e-6)
+            for seed, of in rows[rate].groupby("fit_seed"):
                 wide = of.pivot(index="update", columns="held_out", values="accuracy")
                 best = wide["validation"].fillna(-1).idxmax()  # the first of equals
                 found.setdefault(seed, float(wide["test"][best]))

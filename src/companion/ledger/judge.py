@@ -30,7 +30,7 @@ from companion.ledger.evidence import (
     Published,
     Reading,
 )
-from companion.ledger.measures import CHECKS, MEASURES, Answer, Numbers
+from companion.ledger.measures import CHECKS, MEASURES, Answer, Found, Numbers
 
 LEDGER = "book/results/claims.json"
 VERDICTS = (
@@ -105,11 +105,10 @@ def _age(e: Evidence, claim: Claim, runs: list[Published]) -> tuple[str, dict[st
     """``rule_status`` and ``changed`` of a row."""
     held = {run.name: e.rule_of(run, claim.id) for run in runs}
     now = {k: v for k, v in claim.rule.items() if k != "note"}  # a remark decides nothing
-    changed = {name: _other(rule, now) for name, rule in sorted(held.items()) if rule is not None}
-    changed = {name: what for name, what in changed.items() if what}
-    if changed or not held:
-        return "changed" if changed else "", changed
-    return "not recorded" if None in held.values() else "recorded", {}
+    known = {name: _other(rule, now) for name, rule in sorted(held.items()) if rule}
+    if changed := {name: what for name, what in known.items() if what}:
+        return "changed", changed
+    return "not recorded" if None in held.values() else "recorded" if held else "", {}
 
 
 def judge(claim: Claim, e: Evidence) -> Row:
@@ -165,20 +164,19 @@ def proved(e: Evidence, claim: Claim) -> Finding:
     """Statements that Coq has checked; ``against`` are those that show what it depends on."""
     given = claim.rule["given"]
     known = {t["statement"]: t for t in e.proofs["theorems"] if t["checked"]}
-    against = tuple(given.get("against", ()))
-    for name in (*given["statements"], *against):
-        if name not in known:
-            raise NotTested(f"{name} is not among the statements checked by `make proofs`")
+    against = given.get("against", [])
+    named = [*given["statements"], *against]
+    if unknown := [name for name in named if name not in known]:
+        raise NotTested(f"{unknown[0]} is not among the statements checked by `make proofs`")
     if "counter" in given and CHECKS[given["counter"]]() != (True, True):
         return Finding("contradicted", "the counter-example does not fail")
-    certificates = _certificates(e, given)
-    axioms = sorted({axiom for name in given["statements"] for axiom in known[name]["axioms"]})
-    said = "Coq: " + ", ".join((*given["statements"], *against))
-    said += f", on {len(axioms)} axioms of its library" if axioms else ", on no axiom"
-    if certificates:
-        said += f"; {len(certificates)} certificates re-checked"
+    files = _certificates(e, given)
+    axioms = {axiom for name in given["statements"] for axiom in known[name]["axioms"]}
+    said = f"Coq: {', '.join(named)}, on "
+    said += f"{len(axioms)} axioms of its library" if axioms else "no axiom"
+    said += f"; {len(files)} certificates re-checked" if files else ""
     verdict = "depends on" if against else "proved"
-    return Finding(verdict, given.get("on", ""), "", said, files=certificates)
+    return Finding(verdict, given.get("on", ""), here=said, files=files)
 
 
 def certified(e: Evidence, claim: Claim) -> Finding:
@@ -214,13 +212,11 @@ def consistent(e: Evidence, claim: Claim) -> Finding:
     """Whether the poster's figures have points at the sizes that its text lists, and no others."""
     given, rows = claim.rule["given"], e.poster
     rows = rows[rows["figure"].isin([int(f) for f in given["figures"]])]
-    drawn = sorted({int(n) for n in rows["hidden_units"].dropna()})
-    others = [n for n in drawn if n not in given["sizes"]]
-    here = "drawn: " + ", ".join(map(str, drawn))
-    if not others:
-        return Finding("reproduced", "", str(given["poster"]), here)
-    why = f"the poster's own figures have points at {', '.join(map(str, others))}"
-    return Finding("contradicted", why, str(given["poster"]), here)
+    drawn = sorted(rows["hidden_units"].dropna().astype(int).unique())
+    others = ", ".join(str(n) for n in drawn if n not in given["sizes"])
+    verdict = "contradicted" if others else "reproduced"
+    why = f"the poster's own figures have points at {others}" if others else ""
+    return Finding(verdict, why, str(given["poster"]), f"drawn: {', '.join(map(str, drawn))}")
 
 
 def measured(e: Evidence, claim: Claim) -> Finding:
@@ -230,22 +226,19 @@ def measured(e: Evidence, claim: Claim) -> Finding:
     numbers: Numbers = {}
     answers: dict[str, Answer] = {}
     lines, missing = [], []
-    for reading in readings:
+    for name in readings:
         try:
-            found, answers[reading] = MEASURES[given["measure"]](
-                e, given, {**PLAIN, "experiment": reading}
-            )
+            found, answers[name] = answer(e, given, {**PLAIN, "experiment": name})
         except NotTested as error:
-            answers[reading] = "not run"
+            answers[name] = "not run"
             missing.append(error)
             continue
-        numbers |= {f"{reading} {name}": values for name, values in found.items()}
-        lines.append((f"{reading}: " if len(readings) > 1 else "") + shown(found, claim))
+        numbers |= {f"{name} {key}": values for key, values in found.items()}
+        lines.append((f"{name}: " if len(readings) > 1 else "") + shown(found, claim))
     if not lines:
         raise missing[0]
-    runs = e.used.values()
-    if epochs := [r.record["parameters"]["epochs"] for r in runs if "epochs" in
-                  r.record["parameters"]]:  # fmt: skip
+    asked = [run.record["parameters"] for run in e.used.values()]
+    if epochs := [of["epochs"] for of in asked if "epochs" in of]:
         lines.append(f"after {min(epochs)} epochs")
     verdict, why = _together(answers)
     if verdict == "reproduced" and CHECKS.get(given.get("counter"), tuple)() == (True, True):
@@ -263,11 +256,10 @@ def _together(answers: Mapping[str, Answer]) -> tuple[str, str]:
     words = {"no": "contradicted", "open": "undecided"}
     said = ", ".join(f"{reading} {words.get(a, a)}" for reading, a in answers.items())
     kinds = set(answers.values()) - {"not run"}
-    if kinds == {"yes"}:
-        return "reproduced", said if len(answers) > 1 and "not run" in answers.values() else ""
-    if "yes" in kinds:
+    if "yes" in kinds and len(kinds) > 1:
         return "depends on", f"the reading of the experiment: {said}"
-    verdict = "contradicted" if "no" in kinds else "undecided" if "open" in kinds else "not tested"
+    one = {"yes": "reproduced", "no": "contradicted", "open": "undecided"}
+    verdict = next((word for kind, word in one.items() if kind in kinds), "not tested")
     return verdict, said if len(set(answers.values())) > 1 else ""
 
 
@@ -278,10 +270,15 @@ def would_decide(numbers: Numbers, units: str) -> str:
     return f"{many} {units} would decide"
 
 
+def answer(e: Evidence, given: Given, reading: Reading) -> Found:
+    """The numbers of a rule's measure under one reading, and its answer."""
+    return MEASURES[given["measure"]](e, given, reading)
+
+
 def answer_of(e: Evidence, given: Given, reading: Reading) -> Answer:
-    """The answer of a rule's measure under one reading; "not run" where that was not."""
+    """The answer alone; "not run" where that reading was not."""
     try:
-        return MEASURES[given["measure"]](e, given, reading)[1]
+        return answer(e, given, reading)[1]
     except NotTested:
         return "not run"
 
@@ -293,15 +290,10 @@ def read(e: Evidence, claim: Claim) -> Finding:
     at its share of the error.
     """
     given = claim.rule["given"]
-    primary = given["primary"]
-    numbers, found = MEASURES[given["measure"]](e, given, primary)
+    primary, readings = given["primary"], given["readings"]
+    numbers, found = answer(e, given, primary)
     runs = tuple(sorted(e.used))
-    others = [
-        (choice, value)
-        for choice, values in given["readings"].items()
-        for value in values
-        if value != primary[choice]
-    ]
+    others = [(k, v) for k, values in readings.items() for v in values if v != primary[k]]
     answers, against = {"primary": found}, []
     shared = {**given, "alpha": given["alpha"] / len(others)}
     for choice, value in others:
@@ -309,11 +301,11 @@ def read(e: Evidence, claim: Claim) -> Finding:
         answers[value] = answer_of(e, given, reading)
         opposite = {found, answers[value]} == {"yes", "no"}
         if opposite and answer_of(e, shared, reading) == answers[value]:
-            against.append(f"{choice}: {primary[choice]} {found}, {value} {answers[value]}")
+            against.append(f"the {choice}: {primary[choice]} {found}, {value} {answers[value]}")
     verdict = {"yes": "reproduced", "no": "contradicted"}.get(found, "undecided")
     why = ""
     if against:
-        verdict, why = "depends on", "the " + "; the ".join(against)
+        verdict, why = "depends on", "; ".join(against)
     elif found == "unfit":
         why = "the interval of the mean covers too seldom at this number of systems"
     elif found == "open":
@@ -327,23 +319,23 @@ def read(e: Evidence, claim: Claim) -> Finding:
 
 def shown(numbers: Numbers, claim: Claim) -> str:
     """Our numbers, the intervals in brackets."""
-    given, measure = claim.rule["given"], claim.rule["given"]["measure"]
-    digits = claim.digits if claim.digits is not None else 4 if measure == "contrast" else 3
-    sign = "+" if measure in ("contrast", "accuracy") else ""
-    if (centre := numbers.get("mean", numbers.get("median"))) is not None:
-        labels = [f"n = {n:.0f}: " for n in numbers.get("n", [])]
-        labels = labels or [_label(pair, given) for pair in given.get("pairs", [])] or [""]
-        labels = [labels[int(k)] for k in numbers.get("at", range(len(labels)))]
-        ends = zip(labels, centre, numbers["low"], numbers["high"], strict=True)
-        return "; ".join(
-            f"{label}{m:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
-            for label, m, low, high in ends
-        )
+    given = claim.rule["given"]
     if "lost" in numbers:
         (a, b), (of,) = numbers["lost"], numbers["of"]
         first, second = (model.upper() for model in given["models"])
         return f"{first} {a:.0f}, {second} {b:.0f} of {of:.0f}"
-    return f"{numbers['least'][0]:.{digits}g} to {numbers['greatest'][0]:.{digits}g}"
+    digits, signed = 4 if given["measure"] == "contrast" else 3, "pairs" in given
+    digits, sign = digits if claim.digits is None else claim.digits, "+" if signed else ""
+    if "least" in numbers:
+        return f"{numbers['least'][0]:.{digits}g} to {numbers['greatest'][0]:.{digits}g}"
+    centre = numbers["mean"] if "mean" in numbers else numbers["median"]
+    labels = [f"n = {n:.0f}: " for n in numbers.get("n", [])] or _labels(given)
+    labels = [labels[int(k)] for k in numbers.get("at", range(len(labels)))]
+    ends = zip(labels, centre, numbers["low"], numbers["high"], strict=True)
+    return "; ".join(
+        f"{label}{m:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+        for label, m, low, high in ends
+    )
 
 
 def poster_number(e: Evidence, given: Given) -> str:
@@ -352,12 +344,12 @@ def poster_number(e: Evidence, given: Given) -> str:
         points = e.curve(given["figure"], given["model"].upper())
         return "; ".join(f"n = {n}: {v} ± {u}" for n, (v, u) in sorted(points.items()))
     texts = []
-    for pair in given.get("pairs", []):
+    for label, pair in zip(_labels(given), given.get("pairs", []), strict=False):
         a, b = (_read_off(e, given, *side) for side in pair)
         if a and b:
-            texts.append(f"{_label(pair, given)}{a[0] - b[0]:+.4f} ± {np.hypot(a[1], b[1]):.4f}")
+            texts.append(f"{label}{a[0] - b[0]:+.4f} ± {np.hypot(a[1], b[1]):.4f}")
         elif a:
-            texts.append(f"{_label(pair, given)}{a[0]} ± {a[1]}")
+            texts.append(f"{label}{a[0]} ± {a[1]}")
     return "; ".join(texts) or str(given.get("poster", ""))
 
 
@@ -368,14 +360,15 @@ def _read_off(e: Evidence, given: Given, model: str, n: int) -> tuple[float, flo
     return e.curve(given["figure"], "optimal" if model == "optimum" else model.upper()).get(n)
 
 
-def _label(pair: Any, given: Given) -> str:
-    """Which of several pairs: by sizes, or where those do not tell, by the second curve."""
-    if len(given["pairs"]) == 1:
-        return ""
-    a, b = pair[0][-1], pair[1][-1]
-    if len({(p[0][-1], p[1][-1]) for p in given["pairs"]}) < len(given["pairs"]):
-        return f"against {pair[1][0]}: "
-    return f"n = {a}: " if a == b else f"{a} − {b}: "
+def _labels(given: Given) -> list[str]:
+    """What tells a rule's pairs apart: the sizes, or where those do not, the second curve."""
+    pairs = given.get("pairs", [])
+    sizes = [(a, b) for (_, a), (_, b) in pairs]
+    if len(pairs) < 2:
+        return [""]
+    if len(set(sizes)) < len(pairs):
+        return [f"against {second}: " for _, (second, _) in pairs]
+    return [f"n = {a}: " if a == b else f"{a} − {b}: " for a, b in sizes]
 
 
 JUDGES: dict[str, Callable[[Evidence, Claim], Finding]] = {

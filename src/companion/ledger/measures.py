@@ -7,11 +7,13 @@ their answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from companion.experiments.statistics import Interval, coverage, interval, pairs_to_decide
 from companion.experiments.synthetic import optimum
@@ -26,38 +28,35 @@ Answer = str
 Found = tuple[Numbers, Answer]
 
 
-class Tally:
-    """What the parts of a claim say, and their numbers by name.
+class Part(NamedTuple):
+    """What one part of a claim says, such as one size, with its numbers.
 
-    All must say yes (an intersection-union test, Berger 1982), at the full error each; one no is
-    enough, at its share of it. ``needed``: how many systems or seeds would decide what is open,
-    infinite where none would.
+    ``needed``: how many systems or seeds would decide it, infinite where none would. ``fit``:
+    whether its interval covers as it should.
     """
 
-    def __init__(self, *names: str) -> None:
-        self.numbers: Numbers = {name: [] for name in names}
-        self.yes: list[bool] = []
-        self.no: list[bool] = []
-        self.needed = 0.0
-        self.fit = True
+    yes: bool
+    no: bool
+    numbers: Iterable[float]
+    needed: float = 0.0
+    fit: bool = True
 
-    def add(self, yes: bool, no: bool, row: Iterable[float], needed: float | None = 0) -> None:
-        """Add a part."""
-        self.yes.append(bool(yes))
-        self.no.append(bool(no))
-        if not yes:
-            self.needed = max(self.needed, np.inf if needed is None else needed)
-        for name, value in zip(self.numbers, row, strict=True):
-            self.numbers[name].append(float(value))
 
-    def found(self) -> Found:
-        """The numbers and the answer."""
-        answer = "yes" if all(self.yes) else "no" if any(self.no) else "open"
-        if not self.fit:
-            answer = "unfit"
-        elif answer == "open" and self.needed:
-            self.numbers["needed"] = [self.needed]
-        return self.numbers, answer
+def _together(parts: Sequence[Part], *names: str) -> Found:
+    """The answer of all parts, and their numbers by name.
+
+    All must say yes (an intersection-union test, Berger 1982), at the full error each; one no is
+    enough, at its share of it.
+    """
+    columns = zip(*(part.numbers for part in parts), strict=True)
+    numbers = {k: [float(v) for v in of] for k, of in zip(names, columns, strict=True)}
+    yes, no = all(part.yes for part in parts), any(part.no for part in parts)
+    answer = "yes" if yes else "no" if no else "open"
+    if not all(part.fit for part in parts):
+        return numbers, "unfit"
+    if answer == "open" and (needed := max(part.needed for part in parts if not part.yes)):
+        numbers["needed"] = [needed]
+    return numbers, answer
 
 
 def _enough(values: Any, given: Given, what: str) -> Array:
@@ -72,7 +71,7 @@ def _fit(d: Array, given: Given, reading: Reading, level: float) -> bool:
     """Whether a mean's interval covers as often as it says, within the rule's allowance."""
     if reading["summary"] == "median" or "coverage" not in given:
         return True
-    return bool(coverage(d, "mean", level) >= level - given["coverage"])
+    return coverage(d, "mean", level) >= level - given["coverage"]
 
 
 def contrast(e: Evidence, given: Given, reading: Reading) -> Found:
@@ -83,32 +82,24 @@ def contrast(e: Evidence, given: Given, reading: Reading) -> Found:
     two one-sided tests say.
     """
     alpha, margin, summary = given["alpha"], given["margin"], reading["summary"]
-    low, high = {
-        "below": (-np.inf, -margin),
-        "not below": (-margin, np.inf),
-        "equivalent": (-margin, margin),
+    low, high, sides = {
+        "below": (-np.inf, -margin, 1),
+        "not below": (-margin, np.inf, 1),
+        "equivalent": (-margin, margin, 2),
     }[given["is"]]
-    tally = Tally(summary, "low", "high", "systems")
+    parts = []
     for (model_a, n_a), (model_b, n_b) in given["pairs"]:
         a = e.scores(given, reading, model_a, n_a)
         known = model_b == "optimum"
         b = optimum(given["snr_db"]) if known else e.scores(given, reading, model_b, n_b)
         # aligned by seed and system
         d = _enough(a - b, given, f"pairs of {model_a} {n_a} and {model_b} {n_b}")
-        sides = 2 if given["is"] == "equivalent" else 1
-        test, found, wide = (
-            interval(d, summary, 1 - share)  # type: ignore[arg-type]  # one of its names
-            for share in (sides * alpha, alpha, alpha / len(given["pairs"]))
-        )
-        bound = high if found.estimate > 0 and sides == 2 else -margin
-        tally.add(
-            test.low > low and test.high < high,
-            wide.high < low or wide.low > high,
-            found,
-            pairs_to_decide(found, bound),
-        )
-        tally.fit &= _fit(d, given, reading, 1 - alpha)
-    return tally.found()
+        errors = (sides * alpha, alpha, alpha / len(given["pairs"]))
+        test, found, wide = (interval(d, summary, 1 - error) for error in errors)
+        yes, no = test.low > low and test.high < high, wide.high < low or wide.low > high
+        needed = pairs_to_decide(found, high if found.estimate > 0 and sides == 2 else -margin)
+        parts.append(Part(yes, no, found, needed, _fit(d, given, reading, 1 - alpha)))
+    return _together(parts, summary, "low", "high", "systems")
 
 
 def curve(e: Evidence, given: Given, reading: Reading) -> Found:
@@ -119,25 +110,20 @@ def curve(e: Evidence, given: Given, reading: Reading) -> Found:
     side, meets the value.
     """
     points = e.curve(given["figure"], given["model"].upper())
-    level, summary = 1 - given["alpha"] / len(points), reading["summary"]
-    others = given.get("poster_systems", np.inf)
-    tally = Tally("n", summary, "low", "high", "poster", "error", "systems")
+    level, summary, parts = 1 - given["alpha"] / len(points), reading["summary"], []
+    others, resolution = given.get("poster_systems", np.inf), given["resolution"]
     for n, (value, error) in sorted(points.items()):
         scores = e.scores(given, reading, given["model"], n)
         d = _enough(scores, given, f"systems of {given['model']} {n}")
-        found = interval(d, summary, level)  # type: ignore[arg-type]  # one of its names
+        found = interval(d, summary, level)
         wider = (1 + len(d) / others) ** 0.5
         low, high = (found.estimate + wider * (x - found.estimate) for x in found[1:3])
         meets, half = low <= value + error and high >= value - error, (high - low) / 2
-        room = (given["resolution"] / half) ** 2 * (1 / len(d) + 1 / others) - 1 / others
-        tally.add(
-            meets and half <= given["resolution"],
-            not meets,
-            (n, found.estimate, low, high, value, error, len(d)),
-            1 / room if room > 0 else None,
-        )
-        tally.fit &= _fit(d, given, reading, level)
-    return tally.found()
+        room = (resolution / half) ** 2 * (1 / len(d) + 1 / others) - 1 / others
+        numbers = (n, found.estimate, low, high, value, error, len(d))
+        fit, needed = _fit(d, given, reading, level), 1 / room if room > 0 else np.inf
+        parts.append(Part(meets and half <= resolution, not meets, numbers, needed, fit))
+    return _together(parts, "n", summary, "low", "high", "poster", "error", "systems")
 
 
 def divergence(e: Evidence, given: Given, reading: Reading) -> Found:
@@ -146,20 +132,14 @@ def divergence(e: Evidence, given: Given, reading: Reading) -> Found:
     Over systems, by which of the two lost more sizes; with ``each`` over students, as if the sizes
     of a system were independent (McNemar's).
     """
-    from scipy.stats import binomtest
-
-    left_out = {**reading, "lost": "left out"}
-    lost = [
-        np.stack([e.scores(given, left_out, model, n).isna().to_numpy() for n in given["sizes"]])
-        for model in given["models"]
-    ]
-    a, b = (x.ravel() if given.get("each") else x.sum(0) for x in (1 * lost[0], 1 * lost[1]))
+    left_out, models, sizes = {**reading, "lost": "left out"}, given["models"], given["sizes"]
+    lost = [[e.scores(given, left_out, m, n).isna() for n in sizes] for m in models]
+    a, b = np.array(lost, dtype=int) if given.get("each") else np.sum(lost, axis=1)
     fewer, more = int((a < b).sum()), int((a > b).sum())
-    sure = fewer + more > 0 and binomtest(fewer, fewer + more).pvalue < given["alpha"]
-    tally = Tally()
-    tally.add(sure and fewer > more, sure and fewer < more, ())
-    tally.numbers = {"lost": [float(x.sum()) for x in lost], "of": [float(lost[0].size)]}
-    return tally.found()
+    sure = fewer + more > 0 and stats.binomtest(fewer, fewer + more).pvalue < given["alpha"]
+    _, answer = _together([Part(sure and fewer > more, sure and fewer < more, ())])
+    of = a.size if given.get("each") else a.size * len(sizes)
+    return {"lost": [float(a.sum()), float(b.sum())], "of": [float(of)]}, answer
 
 
 def within(e: Evidence, given: Given, reading: Reading) -> Found:
@@ -172,30 +152,29 @@ def within(e: Evidence, given: Given, reading: Reading) -> Found:
     rows = e.run("systems", wanted, {"realisations": given["systems"]}).rows
     values = rows.groupby("system")[given["column"]].agg(given["of"]).to_numpy(dtype=float)
     values = given["T"] / values if "T" in given else values
-    lowest, highest = given["low"], given["high"]
+    low, high = given["low"], given["high"]
     if given.get("every"):
-        tally, ends = Tally("least", "greatest"), (values.min(), values.max())
-        inside = ends[0] > lowest and ends[1] < highest
-        tally.add(inside, not inside, ends)
-    else:
-        tally, found = (
-            Tally("median", "low", "high"),
-            interval(values, "median", 1 - given["alpha"]),
-        )
-        outside = found.high < lowest or found.low > highest
-        tally.add(lowest <= found.low and found.high <= highest, outside, found[:3])
-    return tally.found()
+        least, greatest = values.min(), values.max()
+        inside = least > low and greatest < high
+        return _together([Part(inside, not inside, (least, greatest))], "least", "greatest")
+    found = interval(values, "median", 1 - given["alpha"])
+    inside, outside = low <= found.low and found.high <= high, found.high < low or found.low > high
+    return _together([Part(inside, outside, found[:3])], "median", "low", "high")
 
 
-def _spread(v: Array) -> tuple[float, float]:
-    """Variance of the mean of seeds' accuracies, and its degrees of freedom.
+def _side(e: Evidence, given: Given, name: str, units: int) -> tuple[float, float, float, int]:
+    """An accuracy, its variance and that one's degrees of freedom, and the number of seeds.
 
-    Of fewer than three seeds it is that of 10 000 images, which leaves out that another seed trains
-    differently.
+    The variance is that of the mean over seeds; with fewer than three that of 10 000 images, which
+    leaves out that another seed trains differently. The poster's curves have none.
     """
+    if name.startswith("poster "):
+        value, _ = e.curve(4, *FIGURE_4[name.removeprefix("poster ")])[units]
+        return value, 0.0, np.inf, 0
+    v = e.accuracies(given, name, units).to_numpy()
     if len(v) >= 3:
-        return float(v.var(ddof=1) / len(v)), len(v) - 1.0
-    return float(v.mean() * (1 - v.mean()) / 10_000), np.inf
+        return v.mean(), v.var(ddof=1) / len(v), len(v) - 1, len(v)
+    return v.mean(), v.mean() * (1 - v.mean()) / 10_000, np.inf, len(v)
 
 
 def accuracy(e: Evidence, given: Given, reading: Reading) -> Found:
@@ -204,40 +183,27 @@ def accuracy(e: Evidence, given: Given, reading: Reading) -> Found:
     ``pairs`` lists [[curve, N], [curve, N]]; the curve "poster NAME" is the poster's own. Welch's
     interval over seeds. ``at`` says which pairs were run; without all of them there is no yes.
     """
-    from scipy.stats import t
-
-    alpha, margin, missing = given["alpha"], given["margin"], []
+    alpha, margin, parts, missing = given["alpha"], given["margin"], [], []
     low, high = (0.0, np.inf) if given["is"] == "above" else (-margin, margin)
-    tally = Tally("at", "mean", "low", "high")
     for k, pair in enumerate(given["pairs"]):
-        mean, parts = 0.0, []
         try:
-            for sign, (name, units) in zip((1, -1), pair, strict=True):
-                if name.startswith("poster "):
-                    mean += sign * e.curve(4, *FIGURE_4[name.removeprefix("poster ")])[units][0]
-                else:
-                    v = e.accuracies(given, name, units).to_numpy()
-                    mean += sign * float(v.mean())
-                    parts.append(_spread(v))
+            (a, *of_a), (b, *of_b) = (_side(e, given, *side) for side in pair)
         except NotTested as error:
             missing.append(error)
             continue
-        variance = sum(v for v, _ in parts)
-        free = variance**2 / (sum(v**2 / f for v, f in parts) or 1e-300) if variance else np.inf
-        half, wide = (
-            t.ppf(1 - a / 2, free) * variance**0.5 for a in (alpha, alpha / len(given["pairs"]))
-        )
-        found = Interval(mean, mean - half, mean + half, len(v))
-        tally.add(
-            low < found.low and found.high < high,
-            mean + wide < low or mean - wide > high,
-            (k, *found[:3]),
-            pairs_to_decide(found, high if mean > 0 and np.isfinite(high) else low),
-        )
-    if not tally.yes:
+        mean, variance = float(a - b), of_a[0] + of_b[0]
+        spread = sum(v**2 / f for v, f, _ in (of_a, of_b))
+        free = variance**2 / spread if spread else np.inf  # Welch's degrees of freedom
+        errors = (alpha, alpha / len(given["pairs"]))
+        half, wide = (stats.t.ppf(1 - x / 2, free) * variance**0.5 for x in errors)
+        found = Interval(mean, mean - half, mean + half, of_b[2] or of_a[2])
+        yes, no = low < found.low and found.high < high, mean + wide < low or mean - wide > high
+        needed = pairs_to_decide(found, high if mean > 0 and np.isfinite(high) else low)
+        parts.append(Part(yes, no, (k, *found[:3]), needed))
+    if not parts:
         raise missing[0]
-    numbers, answer = tally.found()
-    return numbers, answer if any(tally.no) or not missing else "not run"
+    numbers, answer = _together(parts, "at", "mean", "low", "high")
+    return numbers, answer if answer == "no" or not missing else "not run"
 
 
 # --- checks without a run: executed here, exactly
@@ -252,20 +218,15 @@ def _similar() -> tuple[bool, bool]:
     a = RNN(W, F, b, C, h_init, "identity")
     moved = similarity(a, T.astype(object))
     x = rng.integers(-3, 4, (50, 1)).astype(object)
-    left = RNN(moved.W, moved.F, a.b, moved.C, moved.h_init, "identity")
-    y = simulate(a, x)
+    left, y = replace(moved, b=a.b), simulate(a, x)
     return bool((simulate(moved, x) == y).all()), bool((simulate(left, x) != y).any())
 
 
 def _non_expansive() -> tuple[bool, bool]:
     """|φ(u) − φ(v)| ≤ |u − v| on random pairs, for ReLU and the sigmoid; there is no other case."""
     u, v = np.random.default_rng(0).standard_normal((2, 100_000)) * 5
-    slack = 1e-15
-    holds = all(
-        (np.abs(ACTIVATIONS[name](u) - ACTIVATIONS[name](v)) <= np.abs(u - v) + slack).all()
-        for name in ("relu", "sigmoid")
-    )
-    return holds, False
+    phis = (ACTIVATIONS[name] for name in ("relu", "sigmoid"))
+    return all((np.abs(phi(u) - phi(v)) <= np.abs(u - v) + 1e-15).all() for phi in phis), False
 
 
 def _gradient() -> tuple[bool, bool]:
@@ -280,8 +241,7 @@ def _gradient() -> tuple[bool, bool]:
 def _scalar(w: Fraction, f: int, h: int) -> RNN:
     """The network h = ReLU(w h + f x), y = h, of one state that starts at ``h``."""
     values = ([[w]], [[f]], [0], [[1]], [h])
-    W, F, b, C, h_init = (np.array(v, dtype=object) for v in values)
-    return RNN(W, F, b, C, h_init, "relu")
+    return RNN(*(np.array(v, dtype=object) for v in values), "relu")
 
 
 def _states() -> tuple[bool, bool]:
