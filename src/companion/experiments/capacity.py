@@ -247,7 +247,7 @@ def compare_arms(
                     rows.append((run, name, column, *interval(d, "mean"), *tests))
     names = ["run", "contrast", "column", "mean", "low", "high", "pairs", "p_zero", "p_equivalent"]
     found = pd.DataFrame(rows, columns=names)
-    first = (primary, next(iter(CONTRASTS)), "r2")
+    first = [primary, next(iter(CONTRASTS)), "r2"]
     rest = (found[names[:3]] != first).any(axis=1)
     p = found[["p_zero", "p_equivalent"]].copy()
     for test in p:

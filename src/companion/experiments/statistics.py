@@ -54,7 +54,8 @@ def interval(d: Float[Array, " pairs"], summary: Summary, level: float = 0.95) -
     d = np.asarray(d, dtype=float)
     if d.ndim != 1 or not len(d) or not np.isfinite(d).all():
         raise ValueError(f"d has shape {d.shape}; it must be at least one finite value a pair.")
-    return Interval(*map(float, _with_ends(d, summary, level)), len(d))
+    estimate, low, high = map(float, _with_ends(d, summary, level))
+    return Interval(estimate, low, high, len(d))
 
 
 def coverage(

@@ -91,10 +91,10 @@ class Explorer:
     def __post_init__(self) -> None:
         given: list[Point | Read] = [*self.points, *self.poster]
         allowed = set(itertools.product(*self.choices.values()))
-        if wrong := ({p.chosen for p in given} | self.levels.keys()) - allowed:
-            raise ValueError(f"a point has the choice {wrong}; allowed: {dict(self.choices)}.")
-        if wrong := {p.model for p in given if self.models.get(p.model) not in LOOKS}:
-            raise ValueError(f"a point has the model {wrong}; allowed: {dict(self.models)}.")
+        if other := ({p.chosen for p in given} | self.levels.keys()) - allowed:
+            raise ValueError(f"a point has the choice {other}; allowed: {dict(self.choices)}.")
+        if unknown := {p.model for p in given if self.models.get(p.model) not in LOOKS}:
+            raise ValueError(f"a point has the model {unknown}; allowed: {dict(self.models)}.")
 
     def data(self) -> dict[str, Any]:
         """What the script draws: for each choice, model and abscissa the runs and their mean."""
@@ -114,9 +114,9 @@ class Explorer:
             group = {"values": shown, "mean": mean, "poster": read.get(key, [])}
             groups.append(dict(zip(("chosen", "model", "x"), key, strict=True)) | group)
         looks = {}
-        for label, key in self.models.items():
-            symbol = MARKERS[LOOKS[key].marker]
-            looks[label] = {"color": f"var(--{key})", "dash": DASHES[key], "symbol": symbol}
+        for label, model in self.models.items():
+            symbol = MARKERS[LOOKS[model].marker]
+            looks[label] = {"color": f"var(--{model})", "dash": DASHES[model], "symbol": symbol}
         levels = [{"chosen": c, "value": round(v, 5)} for c, v in self.levels.items()]
         same = {name: getattr(self, name) for name in ("axes", "run", "choices", "level", "alt")}
         return same | {"runs": runs, "models": looks, "groups": groups, "levels": levels}

@@ -95,7 +95,8 @@ def use_style() -> None:
     colors = [LOOKS[m].color for m in ("rnn", "urnn", "contractive", "lstm")]
     mpl.rc("axes", axisbelow=True, grid=True, prop_cycle=cycler(color=colors))
     mpl.rc("axes.spines", top=False, right=False)
-    mpl.rc(("xtick", "ytick"), labelsize=10, color=INK)
+    mpl.rc("xtick", labelsize=10, color=INK)
+    mpl.rc("ytick", labelsize=10, color=INK)
     mpl.rc("legend", fontsize=10, frameon=False)
     mpl.rc("grid", color="#e3e3e3", linewidth=0.8)
     mpl.rc("lines", linewidth=1.8, markersize=5)

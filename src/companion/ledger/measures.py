@@ -71,7 +71,7 @@ def _fit(d: Array, given: Given, reading: Reading, level: float) -> bool:
     """Whether a mean's interval covers as often as it says, within the rule's allowance."""
     if reading["summary"] == "median" or "coverage" not in given:
         return True
-    return coverage(d, "mean", level) >= level - given["coverage"]
+    return bool(coverage(d, "mean", level) >= level - given["coverage"])
 
 
 def contrast(e: Evidence, given: Given, reading: Reading) -> Found:
@@ -187,16 +187,16 @@ def accuracy(e: Evidence, given: Given, reading: Reading) -> Found:
     low, high = (0.0, np.inf) if given["is"] == "above" else (-margin, margin)
     for k, pair in enumerate(given["pairs"]):
         try:
-            (a, *of_a), (b, *of_b) = (_side(e, given, *side) for side in pair)
+            (a, v_a, free_a, n_a), (b, v_b, free_b, n_b) = (_side(e, given, *of) for of in pair)
         except NotTested as error:
             missing.append(error)
             continue
-        mean, variance = float(a - b), of_a[0] + of_b[0]
-        spread = sum(v**2 / f for v, f, _ in (of_a, of_b))
+        mean, variance = float(a - b), v_a + v_b
+        spread = v_a**2 / free_a + v_b**2 / free_b
         free = variance**2 / spread if spread else np.inf  # Welch's degrees of freedom
         errors = (alpha, alpha / len(given["pairs"]))
         half, wide = (stats.t.ppf(1 - x / 2, free) * variance**0.5 for x in errors)
-        found = Interval(mean, mean - half, mean + half, of_b[2] or of_a[2])
+        found = Interval(mean, mean - half, mean + half, n_b or n_a)
         yes, no = low < found.low and found.high < high, mean + wide < low or mean - wide > high
         needed = pairs_to_decide(found, high if mean > 0 and np.isfinite(high) else low)
         parts.append(Part(yes, no, (k, *found[:3]), needed))
@@ -241,7 +241,8 @@ def _gradient() -> tuple[bool, bool]:
 def _scalar(w: Fraction, f: int, h: int) -> RNN:
     """The network h = ReLU(w h + f x), y = h, of one state that starts at ``h``."""
     values = ([[w]], [[f]], [0], [[1]], [h])
-    return RNN(*(np.array(v, dtype=object) for v in values), "relu")
+    W, F, b, C, h_init = (np.array(v, dtype=object) for v in values)
+    return RNN(W, F, b, C, h_init, "relu")
 
 
 def _states() -> tuple[bool, bool]:
