@@ -140,7 +140,7 @@ def test_what_has_no_recurrent_weight_is_refused() -> None:
         with pytest.raises(TypeError, match=type(module).__name__):
             contractive(module)
     old = torch.nn.utils.parametrizations.orthogonal(relu(0), "weight_hh_l0")
-    with pytest.raises(ValueError, match="parametrized already"):
+    with pytest.raises(ValueError, match="weight_hh_l0 is no plain Parameter"):
         contractive(old)
 
 
@@ -179,6 +179,27 @@ def test_the_nearest_contraction_says_how_far_outputs_move() -> None:
     assert np.isnan(nearest_contraction(module).moved)
     cell = torch.nn.RNNCell(2, 6, nonlinearity="relu")
     assert nearest_contraction(cell, 0.1, data=x).moved > 0
+
+
+@pytest.mark.parametrize(
+    "disguise", [contractive, lambda m: torch.nn.utils.parametrizations.orthogonal(m, "weight_hh")]
+)
+def test_a_trained_and_parametrised_module_is_refused_by_a_way_that_works(disguise) -> None:
+    torch.manual_seed(0)
+    cell = disguise(torch.nn.RNNCell(2, 6, nonlinearity="relu"))
+    cell(torch.randn(3, 2)).sum().backward()
+    with pytest.raises(ValueError, match=r"remove_parametrizations\(module, 'weight_hh'\)"):
+        nearest_contraction(cell, 0.5)
+    remove_parametrizations(cell, "weight_hh")
+    assert nearest_contraction(cell, 0.5).distance > 0.4
+
+
+def test_nothing_is_done_to_a_model_of_which_a_part_is_refused() -> None:
+    model = torch.nn.ModuleList([relu(0), relu(1)])
+    torch.nn.utils.parametrizations.orthogonal(model[1], "weight_hh_l0")
+    with pytest.raises(ValueError, match="weight_hh_l0"):
+        contractive(model)
+    assert not is_parametrized(model[0])
 
 
 def test_modes_are_left_as_they_were() -> None:

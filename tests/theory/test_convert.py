@@ -66,7 +66,7 @@ def test_convert_file_refuses(tmp_path: Path) -> None:
         convert_file(good, out, 1.0)
     with pytest.raises(ValueError, match="tanh"):
         convert_file(good, out, 1.0, nonlinearity="tanh")
-    with pytest.raises(ValueError, match="allowed: relu"):
+    with pytest.raises(ValueError, match="must be 'relu'"):
         convert_file(good, out, 1.0, nonlinearity="gelu")
     said = saved(tmp_path / "said.safetensors", network(8), nonlinearity="tanh")
     with pytest.raises(ValueError, match="says nonlinearity"):
@@ -173,10 +173,10 @@ def test_readouts_that_cannot_be_padded_are_refused(tmp_path: Path) -> None:
     source = saved(tmp_path / "a.safetensors", Model(5, network(0)))
     out = tmp_path / "b.safetensors"
     for key, message in {
-        "fc.wait": "the file holds",
+        "fc.wait": "beside the network the file holds",
         "fc.bias": r"must be \(p, 5\)",
-        "rnn.bias_hh_l0": "itself",
-        "rnn.weight_hh_l0": "itself",
+        "rnn.bias_hh_l0": "beside the network",
+        "rnn.weight_hh_l0": "beside the network",
     }.items():
         with pytest.raises(ValueError, match=message):
             convert_file(source, out, 1.0, nonlinearity="relu", pad_readout=key)
@@ -237,6 +237,15 @@ def test_raw_weights_are_named_and_refused(tmp_path: Path, disguise) -> None:
         with pytest.raises(ValueError, match=r"rnn\.\S*weight_[ih]h_l0\S*.*remove_parametriz"):
             convert_file(tmp_path / "a.safetensors", out, 1.0)
     assert not out.exists()
+
+
+def test_the_weights_named_by_a_refusal_are_those_of_the_file(tmp_path: Path) -> None:
+    cell = contractive(torch.nn.RNNCell(3, 5, nonlinearity="relu"))
+    two = contractive(network(0, layers=2))
+    for module, names in ((cell, "weight_hh"), (two, "weight_hh_l0, weight_hh_l1")):
+        source = saved(tmp_path / "a.safetensors", module, nonlinearity="relu")
+        with pytest.raises(ValueError, match=rf"remove_parametrizations.* among {names}\.$"):
+            convert_file(source, tmp_path / "b.safetensors", 1.0)
 
 
 def test_overflow_is_not_reported_as_a_difference(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from companion.theory.files import (
-    KEYS,
     Tensor,
     load_rnn,
     read_tensors,
@@ -21,7 +20,7 @@ from companion.theory.files import (
     write_tensors,
     write_whole,
 )
-from companion.theory.network import random_rnn
+from companion.theory.network import SHAPES, random_rnn
 from companion.theory.theorem2 import memoryless_teacher
 
 
@@ -33,7 +32,7 @@ def test_round_trip(tmp_path, dtype, activation):
     save_rnn(rnn, tmp_path / "a.safetensors")
     back = load_rnn(tmp_path / "a.safetensors")
     assert (back.activation, back.dtype) == (activation, dtype)
-    for name in KEYS:
+    for name in SHAPES:
         np.testing.assert_array_equal(getattr(back, name), getattr(rnn, name))
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
 
@@ -55,7 +54,7 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path):
 
 def arrays(**changes):
     rnn = memoryless_teacher(2)
-    return {name: np.array(getattr(rnn, name)) for name in KEYS} | changes
+    return {name: np.array(getattr(rnn, name)) for name in SHAPES} | changes
 
 
 @pytest.mark.parametrize(

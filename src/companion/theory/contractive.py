@@ -7,9 +7,9 @@ most c that is nearest to W, in the Frobenius and in every other unitarily invar
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def cut_class() -> type[torch.nn.Module]:
             cut: torch.Tensor = Cut.apply(W, self.norm)  # type: ignore[no-untyped-call]
             return cut
 
-        def right_inverse(self, W: torch.Tensor) -> torch.Tensor:
-            return self.forward(W)
+        right_inverse = forward
 
         def extra_repr(self) -> str:
             return f"norm={self.norm}"
@@ -67,18 +66,20 @@ def cut_class() -> type[torch.nn.Module]:
     return CutSingularValues
 
 
-def recurrent_weights(module: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, str]]:
+def endings(module: torch.nn.Module) -> list[str]:
+    """List what follows weight_hh in the names of an RNN's layers and directions; "" for a cell."""
+    ways = ("", "_reverse") if getattr(module, "bidirectional", False) else ("",)
+    return [f"_l{k}{way}" for k in range(getattr(module, "num_layers", 0)) for way in ways] or [""]
+
+
+def recurrent_weights(module: torch.nn.Module) -> list[tuple[torch.nn.Module, str]]:
     """List the recurrent weights of every torch.nn.RNN and RNNCell in a module: owner, name."""
     import torch
 
-    for part in module.modules():
-        if isinstance(part, torch.nn.RNNCell):
-            yield part, "weight_hh"
-        elif isinstance(part, torch.nn.RNN):
-            ways = ("", "_reverse") if part.bidirectional else ("",)
-            yield from (
-                (part, f"weight_hh_l{k}{way}") for k in range(part.num_layers) for way in ways
-            )
+    parts = [m for m in module.modules() if isinstance(m, torch.nn.RNN | torch.nn.RNNCell)]
+    if not parts:
+        raise TypeError(f"{type(module).__name__} has no torch.nn.RNN or RNNCell in it.")
+    return [(part, f"weight_hh{end}") for part in parts for end in endings(part)]
 
 
 def contractive(module: torch.nn.Module, norm: float = 0.99) -> torch.nn.Module:
@@ -87,7 +88,8 @@ def contractive(module: torch.nn.Module, norm: float = 0.99) -> torch.nn.Module:
     A parametrisation in the style of `torch.nn.utils.parametrizations.orthogonal`: train as
     before, and ``module.weight_hh_l0`` never has a norm above ``norm``. Gradients are those of the
     cut itself (once differentiable), also where singular values coincide. A singular value pushed
-    past the cut gets no gradient along itself; its directions still do.
+    past the cut gets no gradient along itself; its directions still do. As with torch's own, copy
+    an RNN in mid-training by its ``state_dict()``, since `copy.deepcopy` refuses it.
 
     Parameters
     ----------
@@ -113,62 +115,42 @@ def contractive(module: torch.nn.Module, norm: float = 0.99) -> torch.nn.Module:
 
     if not isinstance(norm, int | float) or not 0 < norm <= 1:
         raise ValueError(f"norm is {norm!r}; it must be above 0 and at most 1.")
-    found = list(recurrent_weights(module))
-    if not found:
-        raise TypeError(f"{type(module).__name__} has no torch.nn.RNN or RNNCell to parametrise.")
+    found = [at for at in recurrent_weights(module) if cut_at(*at) != norm]
     for part, name in found:
-        if not parametrize.is_parametrized(part, name):
-            parametrize.register_parametrization(part, name, cut_class()(norm))
-        elif not is_cut(part, name) or part.parametrizations[name][0].norm != norm:  # type: ignore[index]
-            raise ValueError(
-                f"{name} is parametrized already; first call "
-                f"torch.nn.utils.parametrize.remove_parametrizations(module, {name!r})."
-            )
+        require_parameter(part, name)
+    for part, name in found:
+        parametrize.register_parametrization(part, name, cut_class()(norm))
     return module
 
 
-_REMOVERS = {
-    "WeightNorm": "torch.nn.utils.remove_weight_norm",
-    "SpectralNorm": "torch.nn.utils.remove_spectral_norm",
-}
-
-
-def require_plain(module: torch.nn.Module, names: Iterable[str]) -> None:
-    """Refuse a module whose outputs are not those of its present parameters alone."""
-    from torch.nn.utils import parametrize, prune
-
-    for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
-        kind = getattr(hook, "__name__", type(hook).__name__)
-        name, remover = getattr(hook, "name", None), _REMOVERS.get(kind)
-        if isinstance(hook, prune.BasePruningMethod):
-            name, remover = hook._tensor_name, "torch.nn.utils.prune.remove"
-        way = f"{remover}(module, {name!r})" if remover else "remove() of the handle it came with"
-        if not getattr(hook, "changes_nothing", False):
-            raise ValueError(
-                f"the module has the hook {kind}, which may change weights or outputs at each "
-                f"call; first call {way}."
-            )
-    for name in names:
-        if parametrize.is_parametrized(module, name) and not is_cut(module, name):
-            raise ValueError(
-                f"{name} is parametrized; make it plain first, with "
-                f"torch.nn.utils.parametrize.remove_parametrizations(module, {name!r})."
-            )
-        if name not in module._parameters and not is_cut(module, name):
-            raise ValueError(
-                f"{name} is no Parameter of the module but a value from elsewhere; first set "
-                f"module.{name} = torch.nn.Parameter(module.{name}.detach())."
-            )
-
-
-def is_cut(module: torch.nn.Module, name: str) -> bool:
-    """Say whether `contractive`, and nothing else, parametrises this weight."""
+def cut_at(module: torch.nn.Module, name: str) -> float | None:
+    """Give the norm at which `contractive`, and nothing else, cuts a weight; None without it."""
     from torch.nn.utils import parametrize
 
     if not parametrize.is_parametrized(module, name):
-        return False
-    stack = module.parametrizations[name]  # type: ignore[index]
-    return len(stack) == 1 and isinstance(stack[0], cut_class())
+        return None
+    stack: list[Any] = list(module.parametrizations[name])  # type: ignore[index]
+    return stack[0].norm if [type(part) for part in stack] == [cut_class()] else None
+
+
+_REMOVERS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
+
+
+def require_parameter(module: torch.nn.Module, name: str) -> None:
+    """Refuse a weight that is made of other values, with the call that leaves a Parameter."""
+    from torch.nn.utils import parametrize
+
+    if parametrize.is_parametrized(module, name):
+        way = f"torch.nn.utils.parametrize.remove_parametrizations(module, {name!r})"
+    elif name not in module._parameters:
+        way = f"module.{name} = torch.nn.Parameter(module.{name}.detach())"
+        for hook in module._forward_pre_hooks.values():  # the older ways to the same
+            if getattr(hook, "name", getattr(hook, "_tensor_name", None)) == name:
+                remover = _REMOVERS.get(type(hook).__name__, "prune.remove")
+                way = f"torch.nn.utils.{remover}(module, {name!r})"
+    else:
+        return
+    raise ValueError(f"{name} is no plain Parameter but made of other values; first call {way}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,10 +209,11 @@ def nearest_contraction(
     import torch
     from torch.nn.utils.parametrize import remove_parametrizations
 
+    given = recurrent_weights(module)
+    for at in given:
+        require_parameter(*at)
     near, norms, distances = contractive(copy.deepcopy(module), norm), [], []
-    for (old, name), (new, _) in zip(
-        recurrent_weights(module), recurrent_weights(near), strict=True
-    ):
+    for (old, name), (new, _) in zip(given, recurrent_weights(near), strict=True):
         remove_parametrizations(new, name)
         W = getattr(old, name).detach()
         norms.append(float(torch.linalg.matrix_norm(W, 2)))
@@ -251,10 +234,8 @@ def _outputs(module: torch.nn.Module, data: Any) -> torch.Tensor:
     x, *rest = data if isinstance(data, tuple) else (data,)
     with torch.no_grad():
         if isinstance(still, torch.nn.RNNCell) and x.ndim == 3:
-            states = [still(x[0], *rest)]
-            for step in x[1:]:
-                states.append(still(step, states[-1]))
-            return torch.stack(states)
+            states = accumulate(x[1:], lambda h, step: still(step, h), initial=still(x[0], *rest))
+            return torch.stack(list(states))
         y = still(x, *rest)
     first: torch.Tensor = y[0] if isinstance(y, tuple) else y
     return first

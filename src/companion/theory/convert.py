@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,9 @@ from companion.theory.network import (
 
 Tensors = dict[str, Tensor]
 
-# What parametrisations, torch's older hooks and pruning store in place of a weight, or beside it.
-_RAW = re.compile(
-    r"parametrizations\.(weight|bias)_[ih]h\w*\."
-    r"|(weight|bias)_[ih]h(_l\d+(_reverse)?)?_(g|v|u|orig|mask)$"
-)
+# What a parametrisation, an older hook or pruning stores in place of a weight, or beside it.
+_WEIGHT = r"((?:weight|bias)_[ih]h(?:_l\d+(?:_reverse)?)?)"
+_DERIVED = re.compile(rf"parametrizations\.{_WEIGHT}\.|{_WEIGHT}_(?:g|v|u|orig|mask)$")
 
 
 @dataclass(frozen=True)
@@ -67,28 +65,26 @@ class Conversion:
 
     def __str__(self) -> str:
         visible = self.difference > np.sqrt(self.orthogonality_limit)
-        lines = [
-            f"norm           {', '.join(f'{v:.6g}' for v in self.norms)} (‖W‖₂ of each layer)",
-            f"size           {self.hidden_size} -> {self.unitary_size} states a layer",
-            f"input bound    {self.input_bound:g} (Euclidean, every step)",
-            f"orthogonality  {self.orthogonality:.2g} (limit {self.orthogonality_limit:.2g})",
-            f"difference     {self.difference:.2g} (largest, relative to the largest output"
-            + ("; LARGE: rounding is amplified, convert in float64)" if visible else ")"),
-        ]
-        if self.state_scale != (1, 1):
-            fits = "the tensors padded undo it" if self.padded else "divide by it before a readout"
-            lines.append(
-                f"state scale    {self.state_scale[1]:.4g} to {self.state_scale[0]:.4g} ({fits}; "
-                "all of it in the file's metadata)"
-            )
-        if self.padded:
-            lines.append(f"padded         {', '.join(map(shown, self.padded))}")
-        if self.copied:
-            lines.append(
-                f"copied as is   {', '.join(map(shown, self.copied))} (what reads the state reads "
-                f"its first {self.hidden_size} units; --pad-readout KEY widens it)"
-            )
-        return "\n".join([*lines, f"written to     {shown(str(self.destination))}"])
+        large = "; LARGE: rounding is amplified, convert in float64" if visible else ""
+        most, least = self.state_scale
+        undone = "the tensors padded undo it" if self.padded else "divide by it before a readout"
+        scale = f"{least:.4g} to {most:.4g} ({undone}; all of it in the file's metadata)"
+        padded, copied = (", ".join(map(shown, names)) for names in (self.padded, self.copied))
+        if copied and not padded:
+            reads = f"what reads the state reads its first {self.hidden_size} units"
+            copied += f" ({reads}; --pad-readout KEY widens it)"
+        rows = {
+            "norm": f"{', '.join(f'{v:.6g}' for v in self.norms)} (‖W‖₂ of each layer)",
+            "size": f"{self.hidden_size} -> {self.unitary_size} states a layer",
+            "input bound": f"{self.input_bound:g} (Euclidean, every step)",
+            "orthogonality": f"{self.orthogonality:.2g} (limit {self.orthogonality_limit:.2g})",
+            "difference": f"{self.difference:.2g} (largest, relative to the largest output{large})",
+            "state scale": scale if self.state_scale != (1, 1) else "",
+            "padded": padded,
+            "copied as is": copied,
+            "written to": shown(str(self.destination)),
+        }
+        return "\n".join(f"{name:15}{text}" for name, text in rows.items() if text)
 
 
 def convert_file(
@@ -126,130 +122,119 @@ def convert_file(
     source, destination = Path(source), Path(destination)
     _check_paths(source, destination, overwrite)
     metadata, tensors = read_tensors(source)
-    require_relu(_nonlinearity_of(metadata, nonlinearity))
+    _check_nonlinearity(metadata.get("nonlinearity"), nonlinearity)
     prefix, ends = _network_in(tensors, prefix)
     own = _own(tensors, prefix, ends)
     layers = read_layers({name: tensor.array() for name, tensor in own.items()}, ends)
     converted, scales = unitary_layers(layers, input_bound, horizon, initial_bound, rescale)
     arrays = named_arrays(converted, ends)
-    keys = list(dict.fromkeys([pad_readout] if isinstance(pad_readout, str) else pad_readout))
-    replaced = {prefix + name for name in own}
-    if both := sorted(replaced & set(keys)):
-        raise ValueError(f"{shown(both[0])} is of the network itself and is converted anyway.")
-    size = len(arrays[f"bias_ih{ends[0]}"])
-    padded = {key: _widened(tensors, key, scales[-1], size) for key in keys}
-    copied = {name: t for name, t in tensors.items() if name not in replaced | set(keys)}
-    X, names = float(input_bound), {"padded": tuple(padded), "copied": tuple(copied)}
-    report = _report(layers, read_layers(arrays, ends), scales[-1], X, horizon,
-                     destination=destination, **names)  # fmt: skip
+    new = {prefix + name: Tensor.of(array) for name, array in arrays.items()}
+    others = {name: tensor for name, tensor in tensors.items() if name not in new}
+    unitary, scale, X = read_layers(arrays, ends), scales[-1], float(input_bound)
+    keys = [pad_readout] if isinstance(pad_readout, str) else pad_readout
+    padded = {key: _widened(others, key, scale, unitary[0].n) for key in keys}
+    names = {"padded": tuple(padded), "copied": tuple(n for n in others if n not in padded)}
+    report = _report(layers, unitary, scale, X, horizon, destination=destination, **names)
     note = {"nonlinearity": "relu", "units": str(layers[0].n), "input_bound": repr(X)}
     if rescale:
         note["state_scale"] = json.dumps([d.astype(float).tolist() for d in scales])
-    new = {prefix + name: Tensor.of(array) for name, array in arrays.items()}
-    write_tensors(destination, copied | padded | new, metadata | note)
+    write_tensors(destination, others | padded | new, metadata | note)
     return report
 
 
 def _check_paths(source: Path, destination: Path, overwrite: bool) -> None:
-    for role, path in (("source", source), ("destination", destination)):
+    for role, path in {"source": source, "destination": destination}.items():
         if path.suffix != ".safetensors":
             raise ValueError(
                 f"{role} is {path}; it must be a .safetensors file. Pickles (.pt, .pth, .bin) can "
                 "run code: save with safetensors.torch.save_file(module.state_dict(), PATH, "
                 'metadata={"nonlinearity": "relu"}).'
             )
-    if not source.is_file():
-        raise FileNotFoundError(f"source {source} does not exist or is no file.")
     if not destination.parent.is_dir() or destination.is_dir():
         raise ValueError(f"destination is {destination}; it must be a file in an existing folder.")
     if destination.exists() and not overwrite:
         raise FileExistsError(f"destination {destination} exists; name another, or use --force.")
 
 
-def _nonlinearity_of(metadata: dict[str, str], given: str | None) -> str:
-    stored = metadata.get("nonlinearity")
+def _check_nonlinearity(stored: str | None, given: str | None) -> None:
     if stored and given and stored != given:
         raise ValueError(f"the file says nonlinearity {stored!r}, the call {given!r}.")
-    chosen = stored or given
-    if chosen is None:
+    if not (chosen := stored or given):
         raise ValueError(
             "the file's metadata names no nonlinearity, and it is never assumed: give "
             "--nonlinearity relu (or tanh) as the network was trained."
         )
-    if chosen not in ("relu", "tanh"):
-        raise ValueError(f"nonlinearity is {chosen!r}; allowed: relu, tanh.")
-    return chosen
+    require_relu(chosen)
 
 
 def _network_in(tensors: Tensors, prefix: str | None) -> tuple[str, list[str]]:
     """Find the one network meant: the prefix of its names, and what they end in, layer by layer."""
-    raw = sorted(n for n in tensors if n.startswith(prefix or "") and _RAW.search(n))
-    if raw:
+    derived = {name: at[1] or at[2] for name in sorted(tensors)
+               if name.startswith(prefix or "") and (at := _DERIVED.search(name))}  # fmt: skip
+    if derived:
         raise ValueError(
-            f"the file holds {', '.join(map(shown, raw))}: values from which a parametrisation, "
-            "weight_norm, spectral_norm or pruning makes the weights. Save the module again after "
-            "torch.nn.utils.parametrize.remove_parametrizations(module, 'weight_hh_l0') (or "
-            "torch.nn.utils.remove_weight_norm, remove_spectral_norm, prune.remove)."
+            f"the file holds {', '.join(map(shown, derived))}: values from which weights are made. "
+            "Save it again after torch.nn.utils.parametrize.remove_parametrizations(rnn, name), or "
+            "remove_weight_norm, remove_spectral_norm or prune.remove of torch.nn.utils, for each "
+            f"name among {', '.join(dict.fromkeys(derived.values()))}."
         )
-    found = {name[: at.start()]: at[1] is None for name in tensors
+    found = {name[: at.start()]: at[1] for name in tensors
              if (at := re.search(r"weight_hh(_l0)?$", name))}  # fmt: skip
-    if prefix is not None:
-        found = {p: cell for p, cell in found.items() if p == prefix}
-    if len(found) != 1:
-        names = ", ".join(repr(p) for p in found) or "none"
-        hint = "give one as prefix (--prefix)" if len(found) > 1 else "no network can be converted"
+    meant = list(found) if prefix is None else [p for p in found if p == prefix]
+    if len(meant) != 1:
         where = "" if prefix is None else f" with the prefix {prefix!r}"
+        ways = f"give one of the prefixes {', '.join(map(repr, found))} as prefix (--prefix)"
         raise ValueError(
-            f"the file holds {len(found)} networks{where}, by tensors named …weight_hh_l0 or "
-            f"…weight_hh (prefixes: {names}); {hint}."
+            f"the file holds {len(meant)} networks{where}, by tensors named …weight_hh_l0 or "
+            f"…weight_hh; {ways if found else 'there is none to convert'}."
         )
-    ((prefix, is_cell),) = found.items()
-    layers = sum(bool(re.fullmatch(re.escape(prefix) + r"weight_hh_l\d+", n)) for n in tensors)
-    return prefix, [""] if is_cell else [f"_l{k}" for k in range(layers)]
+    layer = re.compile(re.escape(meant[0]) + r"weight_hh_l\d+")
+    return meant[0], [f"_l{k}" for k in range(sum(map(bool, map(layer.fullmatch, tensors))))] or [
+        ""
+    ]
 
 
 def _own(tensors: Tensors, prefix: str, ends: list[str]) -> Tensors:
-    """Take the tensors of one network, without the prefix: those of its form, all of them."""
+    """Take the weights and biases of one network, without the prefix; refuse what is amiss."""
     own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-    if any(name.endswith("_reverse") for name in own):
-        raise ValueError("the network is bidirectional; convert its directions as two networks.")
-    W, F = own[f"weight_hh{ends[0]}"], own.get(f"weight_ih{ends[0]}")
-    if F is None or len(F.shape) != 2 or len(W.shape) != 2 or W.shape[0] != W.shape[1]:
-        raise ValueError(
-            f"weight_hh{ends[0]} has shape {W.shape} and weight_ih{ends[0]} {F and F.shape}; "
-            "a torch RNN has (n, n) and (n, m). "
-            "LSTM and GRU files stack several gates and cannot be converted."
-        )
-    if W.dtype not in ("F32", "F64"):
-        raise ValueError(
-            f"{shown(prefix)}weight_hh{ends[0]} is {W.dtype}; allowed: F32, F64. Call "
-            "module.float() and save it again."
-        )
-    n, bias = W.shape[0], any(re.match(r"bias_[ih]h", name) for name in own)
-    expected: dict[str, tuple[int, ...]] = {}
-    for index, end in enumerate(ends):
-        expected |= {f"weight_ih{end}": (n, n if index else F.shape[1]), f"weight_hh{end}": (n, n)}
-        expected |= {f"bias_ih{end}": (n,), f"bias_hh{end}": (n,)} if bias else {}
-    for name, shape in expected.items():
+    own = {n: t for n, t in own.items() if re.match("(weight|bias)_[ih]", n)}
+    for fault in _faults(own, ends):
+        raise ValueError(shown(prefix + fault))
+    return own
+
+
+def _faults(own: Tensors, ends: list[str]) -> Iterator[str]:
+    """Go through what keeps tensors from being those of a torch RNN, the plainest first."""
+    first = f"weight_hh{ends[0]}"
+    shape, dtype, bias = own[first].shape, own[first].dtype, any("bias" in name for name in own)
+    if len(shape) != 2 or shape[0] != shape[1]:
+        yield f"{first} is {shape}; it must be (n, n). LSTM and GRU networks cannot be converted."
+    if dtype not in ("F32", "F64"):
+        yield f"{first} is {dtype}; allowed: F32, F64. Call module.float() and save it again."
+    n, F = shape[0], own.get(f"weight_ih{ends[0]}")
+    m = F.shape[-1:] if F else ("m",)
+    expected: dict[str, tuple[Any, ...]] = {f"weight_hh{end}": (n, n) for end in ends}
+    expected |= {f"weight_ih{end}": (n, n) if end in ends[1:] else (n, *m) for end in ends}
+    expected |= {f"bias_{kind}{end}": (n,) for kind in ("ih", "hh") for end in ends if bias}
+    for name in sorted(own.keys() - expected):
+        if name.endswith("_reverse"):
+            yield f"{name} is of a bidirectional network; convert its directions as two networks."
+        yield f"{name} has no place in an RNN of {len(ends)} layer(s); remove it, or complete it."
+    for name, wanted in expected.items():
         tensor = own.get(name)
-        if tensor is None or (tensor.shape, tensor.dtype) != (shape, W.dtype):
-            have = f"{tensor.shape}, {tensor.dtype}" if tensor else "missing"
-            raise ValueError(f"{shown(prefix + name)} is {have}; it must be {shape}, {W.dtype}.")
-    if odd := sorted(n for n in own.keys() - expected if re.match(r"(weight|bias)_[ih]", n)):
-        raise ValueError(
-            f"{shown(prefix + odd[0])} has no place in a torch.nn.RNN{'' if ends[0] else 'Cell'} "
-            f"of {len(ends)} layer(s) {'with' if bias else 'without'} biases; remove it, or "
-            "complete its layer."
-        )
-    return {name: own[name] for name in expected}
+        have = f"{tensor.shape}, {tensor.dtype}" if tensor else "missing"
+        if have != f"{wanted}, {dtype}":
+            yield f"{name} is {have}; it must be {wanted}, {dtype}."
 
 
-def _widened(tensors: Tensors, key: str, scale: Float[Array, " n"], size: int) -> Tensor:
+def _widened(others: Tensors, key: str, scale: Float[Array, " n"], size: int) -> Tensor:
     """Widen the columns of a readout to the new units, which it does not read, and undo D."""
     n = len(scale)
-    if key not in tensors:
-        raise ValueError(f"pad_readout names {key!r}; the file holds {sorted(tensors)}.")
-    old = tensors[key]
+    if key not in others:
+        raise ValueError(
+            f"pad_readout names {key!r}; beside the network the file holds {sorted(others)}."
+        )
+    old = others[key]
     if len(old.shape) != 2 or old.shape[1] != n or old.dtype not in ("F32", "F64"):
         raise ValueError(
             f"{shown(key)} is {old.shape}, {old.dtype}; a readout to pad must be (p, {n}), F32 "

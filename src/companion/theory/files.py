@@ -21,8 +21,6 @@ import numpy as np
 
 from companion.theory.network import ACTIVATIONS, RNN, SHAPES, Array
 
-KEYS = tuple(SHAPES)
-
 
 @contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -105,6 +103,8 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str
     ValueError : it is not of this format; says where.
     OSError : it cannot be read.
     """
+    if not Path(path).is_file():  # nor a device, which would be read for ever
+        raise FileNotFoundError(f"{path} does not exist or is not a file.")
     content = Path(path).read_bytes()
     try:
         size = 8 + int.from_bytes(content[:8], "little")
@@ -155,7 +155,7 @@ def save_rnn(rnn: RNN, path: str | os.PathLike[str]) -> None:
     """
     if rnn.is_exact:
         raise TypeError("safetensors holds floats only; astype(float) rounds an exact network.")
-    tensors = {name: Tensor.of(getattr(rnn, name)) for name in KEYS}
+    tensors = {name: Tensor.of(getattr(rnn, name)) for name in SHAPES}
     write_tensors(path, tensors, {"activation": rnn.activation})
 
 
@@ -179,12 +179,10 @@ def load_rnn(path: str | os.PathLike[str]) -> RNN:
     ...     load_rnn(f"{folder}/teacher.safetensors").activation
     'tanh'
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} is not a file.")
     metadata, tensors = read_tensors(path)
-    if set(tensors) != set(KEYS):
+    if set(tensors) != set(SHAPES):
         raise ValueError(
-            f"{path} has the keys {sorted(tensors)}; exactly {', '.join(KEYS)} are needed."
+            f"{path} has the keys {sorted(tensors)}; exactly {', '.join(SHAPES)} are needed."
         )
     if "activation" not in metadata:
         raise ValueError(

@@ -64,6 +64,21 @@ def _rounding(rnn: RNN) -> tuple[float, float]:
     return float(info.eps), 0.0 if rnn.is_exact else float(info.tiny)
 
 
+def _silencing_bias(rnn: RNN, K: Float[Array, "r n"], bound: StateBound) -> Array:
+    """Bound K h from above, with twice its rounding: the computed pre-activation is ≤ 0 as well."""
+    eps, tiny = _rounding(rnn)
+    margin = 10 * rnn.n * eps * np.abs(K) @ np.maximum(bound.upper, -bound.lower)
+    M = np.maximum(bound.supremum(K), 0) * (1 + 10 * rnn.n * eps) + margin + tiny
+    if rnn.is_exact:
+        return fractions(M)
+    if M.max(initial=0) > np.finfo(rnn.dtype).max:
+        raise ValueError(
+            f"the bias M reaches {M.max():.3g}, past the range of {rnn.dtype}: lower input_bound, "
+            "or use float64."
+        )
+    return np.asarray(M.astype(rnn.dtype))
+
+
 def _require_relu(rnn: RNN) -> None:
     if rnn.activation != "relu":
         smooth = "" if rnn.activation == "identity" else "; approximate_unitary comes close"
@@ -127,8 +142,7 @@ def state_bound(
       ρ(W⁺) < 1 (W⁺ the positive part); over T steps the recursion itself. It may diverge where
       the norm bound does not, and the other way round.
 
-    Each is raised by more than the rounding of the dtype can add along a trajectory. They hold for
-    h₋₁ and T steps (every step without a horizon).
+    Each is raised by more than rounding adds along a trajectory; both hold for h₋₁ and T steps.
 
     Parameters
     ----------
@@ -192,9 +206,8 @@ def unitary_equivalent(
     rnn : ReLU network with ‖W‖₂ ≤ 1; a larger norm raises `NotContractiveError`.
     input_bound, horizon : as for `state_bound`; a horizon is needed where ‖W‖₂ = 1.
     initial_bound : keep the equality for every initial state [h₋₁; 0] with ‖h₋₁‖₂ up to this.
-    scale : positive diagonal d (Fractions for an exact network); the dilation is then that of
-        DWD⁻¹, with the states bounded before scaling. **Ours**: `unit_norm_scaling` gives 2n − 1
-        states.
+    scale : positive diagonal d: dilate DWD⁻¹, with the states bounded before scaling. **Ours**:
+        `unit_norm_scaling` gives 2n − 1 states. An exact network takes Fractions.
     dilation : orthogonal matrix with (D)W(D⁻¹) as its leading block; `orthogonal_dilation` by
         default. Exact networks need an exact one, from `rational_contraction`.
 
@@ -220,17 +233,8 @@ def unitary_equivalent(
     d = np.ones(rnn.n) if scale is None else np.asarray(scale, dtype=np.float64)
     U = orthogonal_dilation(scaled.W) if dilation is None else _checked_dilation(dilation, scaled)
     bound = state_bound(rnn, input_bound, horizon=horizon, initial_bound=initial_bound)
-    # With twice the rounding of K h on top, the pre-activation is ≤ 0 as computed, too.
-    K, (eps, tiny) = U[rnn.n :, : rnn.n].astype(np.float64) * d, _rounding(rnn)
-    margin = 10 * rnn.n * eps * np.abs(K) @ np.maximum(bound.upper, -bound.lower)
-    M = np.maximum(bound.supremum(K), 0) * (1 + 10 * rnn.n * eps) + margin + tiny
-    if not rnn.is_exact and M.max(initial=0) > np.finfo(rnn.dtype).max:
-        raise ValueError(
-            f"the bias M reaches {M.max():.3g}, past the range of {rnn.dtype}: lower input_bound "
-            f"({input_bound}), or use float64."
-        )
-    new = fractions(M) if rnn.is_exact else M.astype(rnn.dtype)
-    return enlarged(scaled, U, np.concatenate([scaled.b, -new]))
+    M = _silencing_bias(rnn, U[rnn.n :, : rnn.n].astype(np.float64) * d, bound)
+    return enlarged(scaled, U, np.concatenate([scaled.b, -M]))
 
 
 def _checked_dilation(dilation: Any, rnn: RNN) -> Array:

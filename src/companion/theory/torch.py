@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeVar, cast
 
 import numpy as np
 
-from companion.theory.contractive import require_plain
+from companion.theory.contractive import cut_at, endings, require_parameter
 from companion.theory.layers import named_arrays, read_layers, require_relu, unitary_layers
 from companion.theory.network import RNN
 
@@ -71,10 +70,10 @@ def to_unitary(
     """
     import torch
 
-    require_fit(module)
-    arrays = {name: np.asarray(value.numpy(force=True)) for name, value in _weights(module)}
-    layers, scales = unitary_layers(read_layers(arrays, _suffixes(module)), input_bound, horizon,
-                                    initial_bound, rescale)  # fmt: skip
+    _require_fit(module)
+    arrays = {name: value.numpy(force=True) for name, value in _weights(module).items()}
+    given = read_layers(arrays, endings(module))
+    layers, scales = unitary_layers(given, input_bound, horizon, initial_bound, rescale)
     result = _module(module, layers)
     # Not in the state dict, which stays that of a plain torch.nn.RNN.
     scale = torch.tensor(np.array(scales)).to(next(result.parameters()).device)
@@ -84,34 +83,28 @@ def to_unitary(
     return cast("Kind", result.train(module.training))
 
 
-def _suffixes(module: Recurrent) -> list[str]:
-    """List what follows weight_hh in the names of a module's layers; "" for a cell."""
-    return [f"_l{k}" for k in range(getattr(module, "num_layers", 0))] or [""]
-
-
-def _weights(module: Recurrent) -> Iterator[tuple[str, torch.Tensor]]:
-    """Go through a module's weights and biases; those that are parametrised as they are now."""
+def _weights(module: Recurrent) -> dict[str, torch.Tensor]:
+    """Name a module's weights and biases; those that are parametrised as they are now."""
     kinds = ("weight_hh", "weight_ih", *(("bias_ih", "bias_hh") if module.bias else ()))
-    for name in (kind + suffix for suffix in _suffixes(module) for kind in kinds):
-        yield name, getattr(module, name)
+    names = [kind + end for end in endings(module) for kind in kinds]
+    return {name: getattr(module, name) for name in names}
 
 
 def _module(module: Recurrent, layers: list[RNN]) -> Any:
     """Make the torch module of the given layers, otherwise as ``module``."""
     import torch
 
-    old = dict(_weights(module))
-    like = next(iter(old.values()))
-    options: Any = {"nonlinearity": "relu", "device": like.device, "dtype": like.dtype}
-    size = max(layer.n for layer in layers)
-    with torch.random.fork_rng(devices=[]):  # its random weights must not shift the caller's seed
-        result: Any = (
-            torch.nn.RNNCell(module.input_size, size, **options)
-            if isinstance(module, torch.nn.RNNCell)
-            else torch.nn.RNN(module.input_size, size, module.num_layers,
-                              batch_first=module.batch_first, **options)
-        )  # fmt: skip
-    state = named_arrays(layers, _suffixes(module)).items()
+    old = _weights(module)
+    like, size = next(iter(old.values())), max(layer.n for layer in layers)
+    # On meta no random weights are drawn, which would shift the caller's seed.
+    options: Any = {"nonlinearity": "relu", "dtype": like.dtype, "device": "meta"}
+    result: Any = (
+        torch.nn.RNN(module.input_size, size, module.num_layers,
+                     batch_first=module.batch_first, **options)
+        if isinstance(module, torch.nn.RNN)
+        else torch.nn.RNNCell(module.input_size, size, **options)
+    ).to_empty(device=like.device)  # fmt: skip
+    state = named_arrays(layers, endings(module)).items()
     result.load_state_dict({name: torch.tensor(array) for name, array in state})
     for name, parameter in result.named_parameters():
         source = name if name in old else re.sub("bias_.h", "weight_hh", name)
@@ -119,7 +112,7 @@ def _module(module: Recurrent, layers: list[RNN]) -> Any:
     return result
 
 
-def require_fit(module: Any) -> None:
+def _require_fit(module: Any) -> None:
     """Refuse what theorem 1 does not convert, with what to do instead."""
     import torch
 
@@ -140,18 +133,23 @@ def require_fit(module: Any) -> None:
             f"dropout is {module.dropout}: its random masks would fall on other units. Call "
             "module.eval() first; the result has no dropout."
         )
-    require_plain(module, [name for name, _ in _weights(module)])
-    for name, value in _weights(module):
+    for name, value in _weights(module).items():
+        if cut_at(module, name) is None:
+            require_parameter(module, name)
         if value.dtype not in (torch.float32, torch.float64):
             raise TypeError(
                 f"{name} is {value.dtype}; allowed: float32, float64. Call module.float() first."
+            )
+    for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
+        if not isinstance(hook, BoundCheck):
+            raise ValueError(
+                f"the module has the hook {getattr(hook, '__name__', type(hook).__name__)}, which "
+                "may change its outputs; first call remove() of the handle it came with."
             )
 
 
 class BoundCheck:
     """Warn once when a converted module is fed more than its equality covers; a forward hook."""
-
-    changes_nothing = True
 
     def __init__(self, module: Recurrent, input_bound: Any, horizon: Any) -> None:
         self.input_bound, self.horizon = float(input_bound), horizon and int(horizon)
