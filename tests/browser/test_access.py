@@ -76,6 +76,8 @@ def test_no_picture_has_a_white_ground_in_the_dark(browser: Browser, name: str) 
     page = context.new_page()
     page.goto((SITE / name).as_uri())
     for picture in page.locator("article img:visible").all()[:6]:
+        ground = picture.evaluate("e => getComputedStyle(e).backgroundColor")
+        assert ground == "rgba(0, 0, 0, 0)", f"{name}: a picture has the ground {ground}"
         picture.scroll_into_view_if_needed()
         shot = Image.open(io.BytesIO(picture.screenshot())).convert("L")
         corners = [(x, y) for x in (1, shot.width - 2) for y in (1, shot.height - 2)]
