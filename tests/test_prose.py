@@ -162,6 +162,14 @@ TURNS = (
     "it is the URNN's",
     "it counts the steps",
     "the poster linearises",
+    "proved nowhere",
+    "met which verdict",
+    "the same coin",
+    "is another matter",
+    "says something else",
+    "Not contractive, and yet",
+    "speaks into",
+    "its own proof",
 )
 
 
