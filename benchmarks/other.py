@@ -55,7 +55,7 @@ seed: int = 0  # tells the runs apart, in [0, inf)
 
 def sweep_rows(count: int = 24) -> list[Row]:
     """What a run costs beside its notebook's own work, here none, alone and in sweeps (once)."""
-    from companion.running import grid, page, record, run
+    from companion.running import grid, kernel, page, record, run
 
     with TemporaryDirectory() as name:
         root = Path(name)
@@ -71,12 +71,12 @@ def sweep_rows(count: int = 24) -> list[Row]:
         def produce() -> None:
             work = root / f"work{next(numbers)}"
             work.mkdir()
-            run.produce(todo[0], root, work, cache=root)
+            run.produce(todo[0], work, kernel.Setting(root, root))
 
-        def kernel() -> None:
+        def started() -> None:
             NotebookClient(new_notebook(cells=[new_code_cell("")])).execute()
 
-        whole, part = least_ms(produce, kernel, seconds=10)
+        whole, part = least_ms(produce, started, seconds=10)
         rows = [Row("run", {"part": "in one process, no sweep"}, whole)]
         rows.append(Row("run", {"part": "kernel: start, an empty cell, stop"}, part))
         for workers in (1, 2):

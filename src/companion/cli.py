@@ -56,7 +56,7 @@ def Number(meaning: str) -> Any:
 
 
 def _rules(root: Path, notebook: str) -> dict[str, Any]:
-    """Return the rules that runs of this notebook are judged by, as book/claims.yaml holds them."""
+    """Read the rules that runs of a notebook are judged by out of book/claims.yaml."""
     import yaml
 
     path = root / "book" / "claims.yaml"
@@ -79,17 +79,15 @@ def _html(run: Any, root: Path, folder: Path, out: Path, *, show: bool = False) 
     """Make the page of a finished run, and print its path; without it the run is as good."""
     from companion.running.folders import cache
     from companion.running.html import write_html
-    from companion.running.record import Failed
 
     page = folder / f"{run.page.name}.html"
     try:
-        page = page if page.is_file() else write_html(run, root, folder, cache(root, out))
-    except Failed as error:
+        say(page if page.is_file() else write_html(run, root, folder, cache(root, out)))
+    except RuntimeError as error:
         say(error, error=True)
-        return
-    say(page)
-    if show:
-        webbrowser.open(page.absolute().as_uri())
+    else:
+        if show:
+            webbrowser.open(page.absolute().as_uri())
 
 
 Notebook = Annotated[str, typer.Argument(metavar="NOTEBOOK", help="its name, or its path")]
@@ -144,13 +142,11 @@ def run(
         return
     given = parameters.pairs(parameter or ())
     given += parameters.pairs_from_yaml(params) if params else []
-    todo = replace(page.run(given), rules=_rules(root, page.name))
-    told = progress(page.name)
-    folder, message = perform(todo, root, out or root / "runs", force=force, say=told)
-    again = "; --force runs it again" if message.startswith("skipped") else ""
-    say(f"{folder}: {message}{again}")
+    todo, out = replace(page.run(given), rules=_rules(root, page.name)), out or root / "runs"
+    folder, message = perform(todo, root, out, force=force, say=progress(page.name))
+    say(f"{folder}: {message}" + "; --force runs it again" * message.startswith("skipped"))
     if html:
-        _html(todo, root, folder, out or root / "runs", show=show)
+        _html(todo, root, folder, out, show=show)
 
 
 @app.command()
@@ -176,22 +172,22 @@ def sweep(
     from companion.running.page import load_page
 
     root = checkout()
-    page, folder = load_page(root, notebook), out or root / "runs"
-    blocks = parameters.grids_from_yaml(params) if params else None
+    page, out = load_page(root, notebook), out or root / "runs"
     rules = _rules(root, page.name)
+    blocks = parameters.grids_from_yaml(params) if params else None
     todo = [replace(one, rules=rules) for one in expand(page, grid or (), blocks, parameter or ())]
     sweeps.check(todo, scheduler, workers)
     if scheduler is None and (lack := _lacking(page.downloads, root)):
         raise ValueError(f"{page.name}: {lack}.")
     if dry_run:
-        sweeps.plan(todo, folder, say)
+        sweeps.plan(todo, out, say)
         return
     count = sweeps.sweep(
-        todo, root, folder, scheduler=scheduler, workers=workers, fork=not fresh, say=say
+        todo, root, out, scheduler=scheduler, workers=workers, fork=not fresh, say=say
     )
-    say(f"{count['done']} done, {count['skipped']} skipped, in {folder / page.name}")
+    say(f"{count['done']} done, {count['skipped']} skipped, in {out / page.name}")
     for one in todo if html else ():
-        _html(one, root, folder / page.name / one.id, folder)
+        _html(one, root, out / page.name / one.id, out)
 
 
 @app.command()
@@ -207,12 +203,12 @@ def runs(
     from companion.running.page import load_page
 
     root = checkout()
-    folder = out or root / "runs"
-    found = table.find(root, folder, [load_page(root, notebook).name] if notebook else None)
+    out = out or root / "runs"
+    found = table.find(root, out, [load_page(root, notebook).name] if notebook else None)
     if not (csv or parquet):
         for row in found[found.columns[:6]].itertuples(index=False):
             say("{} {} {} {} {} s {}".format(*row))
-        say(f"{len(found)} runs in {folder}")
+        say(f"{len(found)} runs in {out}")
         return
     rows = table.results(found, older=older)
     for path, write in ((csv, table.write_csv), (parquet, table.write_parquet)):

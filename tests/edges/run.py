@@ -73,7 +73,7 @@ def judge(case: Case, page: Page, forks: LimitedForks, out: Path, *, keep: bool 
     folder = out / page.name
     with scratch_folder(folder, ".edge.") as work:
         try:
-            failure = produce(run, ROOT, work, cache=cache(ROOT, out), forks=forks)
+            failure = produce(run, work, kernel.Setting(ROOT, cache(ROOT, out), forks=forks))
         finally:
             forks.stop()
         if forks.ended:

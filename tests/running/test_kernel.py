@@ -57,7 +57,7 @@ def forks() -> Iterator[kernel.Forks]:
 def outputs(root: Path, run: Run, name: str, forks: kernel.Forks | None) -> list[object]:
     work = root / name
     work.mkdir()
-    assert produce(run, root, work, cache=root / ".cache", forks=forks) is None
+    assert produce(run, work, kernel.Setting(root, root / ".cache", forks=forks)) is None
     nb = nbformat.read(work / "demo.ipynb", as_version=4)
     return [cell.get("outputs") for cell in nb.cells]
 
@@ -99,7 +99,8 @@ with open(os.environ["COMPANION_BAR"], "w") as bar:
     told: list[str] = []
     (root / "work").mkdir()
     run = load_page(root, "demo").run()
-    assert produce(run, root, root / "work", cache=root / ".cache", say=told.append) is None
+    setting = kernel.Setting(root, root / ".cache", say=told.append)
+    assert produce(run, root / "work", setting) is None
     assert told == [*(f"cell {k} of 3" for k in (1, 2, 3)), "cell 3 of 3: 50%|#####     | 1/2", ""]
 
 
@@ -112,6 +113,6 @@ def test_a_kernel_that_does_not_start_is_a_failure(
     (root / "work").mkdir()
     run = load_page(root, "demo").run()
     start = time.monotonic()
-    failure = produce(run, root, root / "work", cache=root / ".cache")
+    failure = produce(run, root / "work", kernel.Setting(root, root / ".cache"))
     assert "cell 0 of 3: the kernel did not start: no such luck" in str(failure)
     assert time.monotonic() - start < 30

@@ -258,37 +258,32 @@ def test_workers_share_out_processors_and_visible_gpus(monkeypatch: pytest.Monke
         cluster.places_here(0, 100)
 
 
-def order(root: Path, page: pages.Page) -> cluster.Order:
-    packages, python = provenance.installed(root), cluster.python_version()
-    return cluster.Order("", page.name, page.text, page.parts, packages, python, {}, str(root))
-
-
 def test_a_worker_refuses_what_it_would_not_run_the_same(
     root: Path, page: pages.Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_root: Make
 ) -> None:
-    asked = order(root, page)
-    assert cluster.refusal(asked) is None
-    packages = {**asked.packages, "torch": asked.packages["torch"].partition("+")[0] + "+cu130"}
-    assert cluster.refusal(replace(asked, packages=packages)) is None
+    here, python = provenance.installed(root), cluster.python_version()
+    asked = cluster.Order("", here, python, str(root))
+    assert cluster.refusal(asked, page) is None
+    packages = {**here, "torch": here["torch"].partition("+")[0] + "+cu130"}
+    assert cluster.refusal(replace(asked, packages=packages), page) is None
     packages["numpy"] = "1.0"
-    assert "has numpy 2" in str(cluster.refusal(replace(asked, packages=packages)))
-    assert "has Python 3" in str(cluster.refusal(replace(asked, python="3.10")))
-    here = provenance.installed(root)
+    assert "has numpy 2" in str(cluster.refusal(replace(asked, packages=packages), page))
+    assert "has Python 3" in str(cluster.refusal(replace(asked, python="3.10"), page))
     for name, refused in (("torch", True), ("jupyter-book", False)):  # what runs need, and not
         monkeypatch.setattr(
             provenance, "installed", lambda _, name=name: {**here, name: "not installed"}
         )
-        assert (f"has no {name}" in str(cluster.refusal(asked))) == refused
+        assert (f"has no {name}" in str(cluster.refusal(asked, page))) == refused
     monkeypatch.setattr(provenance, "installed", lambda _: here)
 
     other = make_root(tmp_path / "other", tmp_path)
     there = replace(asked, root=str(other))
     (other / "notebooks/demo.md").unlink()  # the text travels
-    assert cluster.refusal(there) is None
+    assert cluster.refusal(there, page) is None
     (other / "constraints.txt").write_text("numpy==1.0\n")
-    assert "pins changed" in str(cluster.refusal(there))
+    assert "pins changed" in str(cluster.refusal(there, page))
     (other / "src/companion/theory/network.py").write_text("")
-    assert "source tree changed" in str(cluster.refusal(there))
+    assert "source tree changed" in str(cluster.refusal(there, page))
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "a\\..\\x", "a\nb"])

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
 from ipaddress import ip_address
@@ -25,9 +25,8 @@ from typing import Any, TypeVar
 from companion.running import record as provenance
 from companion.running import run as runs
 from companion.running.folders import cache, scratch_folder
-from companion.running.kernel import Forks
-from companion.running.page import Page, Run, read_page
-from companion.running.parameters import Value
+from companion.running.kernel import Forks, Setting
+from companion.running.page import Page, Run
 from companion.running.record import Failed, Refused
 
 T = TypeVar("T")
@@ -39,50 +38,47 @@ Place = tuple[tuple[int, ...], str | None]
 
 @dataclass(frozen=True)
 class Order:
-    """What the runs of a sweep have in common, as a worker needs to know it."""
+    """What a sweep asks of its workers, as each needs to know it."""
 
     topic: str
-    page: str
-    text: str
-    parts: Mapping[str, str]
     packages: Mapping[str, str]
     python: str
-    rules: Mapping[str, Any]
     root: str | None  # of workers on this machine; others have their own checkout
     fork: bool = True
     places: tuple[Place, ...] = ()  # by worker
 
 
-def refusal(order: Order) -> str | None:
-    """Say why a run here would not be the one that was ordered; None where it would be."""
-    return _checked(order, provenance.checkout(Path(order.root) if order.root else None))[1]
+def refusal(order: Order, page: Page) -> str | None:
+    """Say why a run here would not be the one that was ordered; None where it would be.
 
-
-def _checked(order: Order, root: Path) -> tuple[Page, str | None]:
-    """Read the page against this checkout; say in what page, Python or packages differ."""
-    page = read_page(order.page, order.text.encode(), root)
-    if changed := provenance.differences(order.parts, page.parts):
-        return page, f"of its checkout, {'; '.join(changed)}"
+    The page's text travels with the order; sources, pins and data are this checkout's.
+    """
+    root = provenance.checkout(Path(order.root) if order.root else None)
+    here = provenance.parts(page.text, root, page.data)
+    if changed := provenance.differences(page.parts, here):
+        return f"of its checkout, {'; '.join(changed)}"
     if (python := python_version()) != order.python:
-        return page, f"it has Python {python}, this one {order.python}"
-    needed = _needed()
+        return f"it has Python {python}, this one {order.python}"
+    try:
+        lines = requires(provenance.PACKAGE) or []
+    except PackageNotFoundError:  # not installed, but on the path alone
+        lines = []
+    needed = {re.split(r"[^\w.-]", s, maxsplit=1)[0].lower() for s in lines if "extra" not in s}
     for name, version in provenance.installed(root).items():
         wanted = order.packages.get(name, "")
         if name.lower() in needed and version == "not installed" != wanted:
-            return page, f"it has no {name}, this one {wanted}"
+            return f"it has no {name}, this one {wanted}"
         versions = {v.partition("+")[0] for v in (version, wanted) if v[:1].isdigit()}
         if len(versions) == 2:  # both have it; builds of torch for another device are one version
-            return page, f"it has {name} {version}, this one {wanted}"
-    return page, None
+            return f"it has {name} {version}, this one {wanted}"
+    return None
 
 
 _FORKS = Forks()
 
 
-def execute(
-    order: Order, values: Mapping[str, Value], files: Mapping[str, str]
-) -> tuple[dict[str, bytes], str | None]:
-    """Run a notebook on a worker; returns the files it left, and its failure if any.
+def execute(order: Order, run: Run) -> tuple[dict[str, bytes], str | None]:
+    """Execute a run on a worker; returns the files it left, and its failure if any.
 
     Raises
     ------
@@ -92,11 +88,8 @@ def execute(
 
     worker = get_worker()
     me = f"{worker.address} (pid {os.getpid()})"
-    root = provenance.checkout(Path(order.root) if order.root else None)
-    page, why = _checked(order, root)
-    if why:
+    if why := refusal(order, run.page):
         raise Refused(f"worker {me} is not of this version: {why}")
-    run = Run(page, values, files, order.rules)
     worker.log_event(order.topic, {"run": run.id, "what": f"started on {me}"})
     if order.places:
         processors, gpu = order.places[int(worker.name)]
@@ -104,29 +97,14 @@ def execute(
             os.sched_setaffinity(0, processors)  # of this thread, and of the kernel it starts
         if gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    root = provenance.checkout(Path(order.root) if order.root else None)
     scratch = Path(worker.local_directory)
+    forks = _FORKS if order.fork and hasattr(os, "pidfd_open") else None
     with scratch_folder(scratch, "run.") as work:
-        forks = _FORKS if order.fork and hasattr(os, "pidfd_open") else None
-        own = cache(root, scratch)
-        failure = runs.produce(run, root, work, cache=own, forks=forks)
-        left = {
-            path.relative_to(work).as_posix(): path.read_bytes()
-            for path in sorted(work.rglob("*"))
-            if path.is_file()
-        }
+        failure = runs.produce(run, work, Setting(root, cache(root, scratch), forks=forks))
+        paths = [path for path in sorted(work.rglob("*")) if path.is_file()]
+        left = {path.relative_to(work).as_posix(): path.read_bytes() for path in paths}
     return left, str(failure) if failure else None
-
-
-def _needed() -> set[str]:
-    """Return the packages that a run needs, if this one is installed and not only on the path."""
-    try:
-        lines = requires(provenance.PACKAGE) or []
-    except PackageNotFoundError:
-        return set()
-    names = (
-        re.split(r"[ ;<>=!~\[(]", line, maxsplit=1)[0] for line in lines if "extra" not in line
-    )
-    return {name.lower() for name in names}
 
 
 def python_version() -> str:
@@ -165,11 +143,9 @@ def check_address(address: str) -> str | None:
     if not match or not 0 < int(match[3]) < 65536:
         raise Refused(f"--scheduler {address[:80]!r}; allowed: tcp://HOST:PORT or tls://HOST:PORT.")
     host = match[2].strip("[]")
-    try:
-        loopback = ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if match[1] == "tls" or loopback:
+    with suppress(ValueError):  # a name is no address of IP
+        host = "localhost" if ip_address(host).is_loopback else host
+    if match[1] == "tls" or host == "localhost":
         return None
     return (
         f"warning: {address} is neither encrypted nor closed to others: whoever reaches it can run "
@@ -201,7 +177,7 @@ def _own_settings() -> Iterator[None]:
     import distributed  # noqa: F401  # its defaults are Dask's too
 
     before, environment = copy.deepcopy(dask.config.config), dict(os.environ)
-    for name in [name for name in environment if name.startswith("DASK_")]:
+    for name in filter(re.compile("DASK_").match, environment):
         del os.environ[name]
     # Of a killed worker a semaphore or two is left, which Python removes when the sweep ends, and
     # says so on stderr in a process that takes its filters from here.
@@ -279,10 +255,10 @@ def existing(address: str, seconds: float) -> Iterator[Any]:
         client.close(timeout=5)
 
 
-def ask_all(client: Any, order: Order, seconds: float) -> None:
+def ask_all(client: Any, order: Order, page: Page, seconds: float) -> None:
     """Ask every worker whether it is of this version."""
     try:
-        answers = bounded(seconds, lambda: client.run(refusal, order, on_error="return"))
+        answers = bounded(seconds, lambda: client.run(refusal, order, page, on_error="return"))
     except TimeoutError as error:
         raise Failed(f"{client.scheduler.address} gave no answer in {seconds:.0f} s") from error
     bad = [f"{worker}: {why}" for worker, why in sorted(answers.items()) if why is not None]

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,12 @@ import nbformat
 from companion.running import kernel
 from companion.running import record as provenance
 from companion.running.folders import scratch_folder
+from companion.running.kernel import Say, Setting
 from companion.running.page import Page
 from companion.running.record import Failed
 
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE = {"file_extension": ".py", "name": "python", "pygments_lexer": "ipython3"}
-Say = Callable[[str], None]
-
-
-def quiet(_: str) -> None:
-    """Say nothing."""
 
 
 def progress(label: str) -> Say:
@@ -73,15 +69,7 @@ def outputs_digest(nb: Any) -> str:
 
 
 def execute(
-    page: Page,
-    nb: Any,
-    root: Path,
-    work: Path,
-    *,
-    cache: Path,
-    checkpoints: Path | None = None,
-    forks: kernel.Forks | None = None,
-    say: Say = quiet,
+    page: Page, nb: Any, work: Path, setting: Setting
 ) -> tuple[dict[str, Any], Failed | None]:
     """Execute ``nb`` in place; returns what it ran on and when, and the failure if any."""
     record: dict[str, Any] = {
@@ -89,33 +77,26 @@ def execute(
         "key": provenance.key(page.parts),
         "parts": dict(page.parts),
         "source_tree": page.parts["source tree"],
-        "environment": provenance.environment(root),
-        "kernel": "forked" if forks else "fresh",
+        "environment": provenance.environment(setting.root),
+        "kernel": "forked" if setting.forks else "fresh",
     }
     results = work / "results"
     results.mkdir()
     start, clock = datetime.now(UTC), time.monotonic()
     with scratch_folder(work, ".kernel.") as scratch:
-        environment = kernel.variables(root, cache, scratch) | {"COMPANION_RESULTS": str(results)}
-        if checkpoints is not None:
-            environment["COMPANION_CHECKPOINTS"] = str(checkpoints)
-        _build_fonts(nb, cache, environment)
-        failure = kernel.execute(
-            nb, page.name, environment, root / "notebooks", scratch, forks=forks, say=say
-        )
+        environment = kernel.variables(setting, scratch, results)
+        drawn = any(re.search(r"matplotlib|companion\.figures", cell.source) for cell in nb.cells)
+        if drawn and not any((setting.cache / "matplotlib").glob("fontlist-*")):
+            # matplotlib builds its cache of fonts; in the kernel, a notice may land in the outputs
+            build = [sys.executable, "-P", "-c", "import matplotlib.font_manager"]
+            subprocess.run(build, env=environment, capture_output=True, check=False)  # noqa: S603
+        failure = kernel.execute(nb, page.name, setting, environment, scratch)
     record["duration_s"] = round(time.monotonic() - clock, 1)
     record["started"] = start.isoformat(timespec="seconds")
     record["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-    if changed := provenance.differences(page.parts, provenance.parts(page.text, root, page.data)):
+    now = provenance.parts(page.text, setting.root, page.data)
+    if changed := provenance.differences(page.parts, now):
         failure = failure or Failed(
             f"{page.name}: {', '.join(changed)} while it ran; run it again, and change nothing"
         )
     return record, failure
-
-
-def _build_fonts(nb: Any, cache: Path, environment: Mapping[str, str]) -> None:
-    """Have matplotlib build its cache of fonts: in the kernel, a notice may land in the outputs."""
-    drawn = any(re.search(r"matplotlib|companion\.figures", cell.source) for cell in nb.cells)
-    if drawn and not any((cache / "matplotlib").glob("fontlist-*")):
-        build = [sys.executable, "-P", "-c", "import matplotlib.font_manager"]
-        subprocess.run(build, env=dict(environment), capture_output=True, check=False)  # noqa: S603

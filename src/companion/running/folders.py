@@ -68,6 +68,12 @@ def clean(out: Path, name: str) -> int:
     return removed
 
 
-def unwritable(error: OSError, path: Path) -> Failed:
-    """Put the failure to write ``path`` into words."""
-    return Failed(f"cannot write {error.filename or path}: {error.strerror or error}.")
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Put a failure to write ``path`` into words."""
+    try:
+        yield
+    except OSError as error:
+        raise Failed(
+            f"cannot write {error.filename or path}: {error.strerror or error}."
+        ) from error

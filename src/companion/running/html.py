@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -57,9 +56,9 @@ def write_html(run: Run, root: Path, folder: Path, cache: Path) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / "lock"):
         source = _source(root, place / "source", name)
-        (source / "notebooks" / f"{name}.ipynb").unlink(missing_ok=True)
-        text = _explained(run, folder)
-        (source / "notebooks" / f"{name}.ipynb").write_text(text, encoding="utf-8")
+        page = source / "notebooks" / f"{name}.ipynb"
+        page.unlink(missing_ok=True)
+        page.write_text(_explained(run, folder), encoding="utf-8")
         made = place / "site" / "notebooks" / f"{name}.html"
         made.unlink(missing_ok=True)
         parents = str(Path(__file__).parents[2])
@@ -71,8 +70,8 @@ def write_html(run: Run, root: Path, folder: Path, cache: Path) -> Path:
         if not made.is_file():
             raise Failed(f"no page was made: {(done.stderr or done.stdout)[-600:].strip()}")
         html = yaml.safe_load(config.read_text("utf-8")).get("html") or {}
-        page = _one_file(made, root / "book" / "_build" / "html", html.get("baseurl") or "")
-    write_whole(folder / f"{name}.html", page)
+        text = _one_file(made, root / "book" / "_build" / "html", html.get("baseurl") or "")
+    write_whole(folder / f"{name}.html", text)
     return folder / f"{name}.html"
 
 
@@ -83,9 +82,8 @@ def _source(root: Path, source: Path, name: str) -> Path:
         for link in folder.iterdir():
             if link.is_symlink() or link.suffix == ".ipynb":
                 link.unlink()
-    skipped = {"notebooks", "runs"}
     for path in root.iterdir():
-        if path.name[0] != "." and path.name not in skipped:
+        if path.name[0] != "." and path.name not in ("notebooks", "runs"):
             (source / path.name).symlink_to(path)
     for path in (root / "notebooks").iterdir():
         if path.suffix != ".md":
@@ -101,11 +99,10 @@ def _explained(run: Run, folder: Path) -> str:
     """Return the run's notebook with a note at its top that says what it is."""
     record = json.loads((folder / "record.json").read_text("utf-8"))
     nb = nbformat.read(folder / f"{run.page.name}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
-    defaults = {p.name: p.default for p in run.page.parameters}
+    given = [(p.name, run.parameters[p.name], p.default) for p in run.page.parameters]
     rows = [
-        f"`{name} = {value!r}`" + (f" (the book has `{defaults[name]!r}`)" * differs)
-        for name, value in run.parameters.items()
-        for differs in [value != defaults[name]]
+        f"`{name} = {value!r}`" + f" (the book has `{default!r}`)" * (value != default)
+        for name, value, default in given
     ]
     note = (
         f"\n:::{{admonition}} A rerun, {record['finished'][:10]}\n:class: important\n"
@@ -143,11 +140,6 @@ def _style(path: Path) -> str:
     return re.sub(r"url\(([^)]*)\)", put, text)
 
 
-def _script(path: Path) -> str:
-    """Return a script as it may stand in a page."""
-    return path.read_text("utf-8").replace("</script", r"<\/script")
-
-
 def _one_file(page: Path, site: Path, address: str) -> str:
     """Put styles, scripts, fonts and pictures into a page; lead its links to the book."""
     from bs4 import BeautifulSoup
@@ -156,6 +148,9 @@ def _one_file(page: Path, site: Path, address: str) -> str:
 
     def file(url: str) -> Path:
         return (page.parent / unquote(re.split("[?#]", url)[0])).resolve()
+
+    def script(path: Path) -> str:
+        return path.read_text("utf-8").replace("</script", r"<\/script")
 
     for tag in soup.select(_LEFT_OUT):
         tag.decompose()
@@ -167,12 +162,12 @@ def _one_file(page: Path, site: Path, address: str) -> str:
         if _SCRIPTS_LEFT_OUT.search(url):
             tag.decompose()
             continue
-        tag.string = _script(file(url))
+        tag.string = script(file(url))
         if "defer" in tag.attrs:  # which holds for files alone
             soup.body.append(tag.extract())
     for name in (name for kind, names in _FIGURES.items() if soup.select(kind) for name in names):
-        soup.body.append(script := soup.new_tag("script"))
-        script.string = _script(page.parents[1] / "_static" / name)
+        soup.body.append(last := soup.new_tag("script"))
+        last.string = script(page.parents[1] / "_static" / name)
     for tag in soup.select("img[src], source[src]"):
         if not tag["src"].startswith("data:"):
             tag["src"] = _data(file(tag["src"]))
@@ -196,13 +191,10 @@ def _build(source: str, place: str, name: str) -> None:
     """Build one page as the book is built, the others being read for their numbers and titles."""
     from jupyter_book.sphinx import build_sphinx
 
-    given: Mapping[str, Any] = {
-        "latex_individualpages": False,
-        "external_toc_path": f"{source}/toc.yml",
-    }
+    given = {"latex_individualpages": False, "external_toc_path": f"{source}/toc.yml"}
     build_sphinx(
         source, f"{place}/site", path_config=f"{source}/book/_config.yml", noconfig=True,
-        confoverrides=dict(given), doctreedir=f"{place}/doctrees",
+        confoverrides=given, doctreedir=f"{place}/doctrees",
         filenames=[f"{source}/notebooks/{name}.ipynb"], quiet=True, keep_going=True,
     )  # fmt: skip
 

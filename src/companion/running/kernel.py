@@ -15,9 +15,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
 from queue import Empty
 from select import select
@@ -43,14 +44,22 @@ _PASSED = re.compile(
 # One thread each: sums are then added in one order, whatever the number of cores.
 _ONE_THREAD = ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM")
 _LAUNCH = Path(__file__).with_name("launch.py")
+Say = Callable[[str], None]
 
 
-def variables(root: Path, cache: Path, scratch: Path) -> dict[str, str]:
+def quiet(_: str) -> None:
+    """Say nothing."""
+
+
+def variables(setting: Setting, scratch: Path, results: Path) -> dict[str, str]:
     """Return the environment of a kernel: what is passed on, and what is set."""
+    cache, own = setting.cache, {"COMPANION_RESULTS": str(results)}
+    if setting.checkpoints:
+        own["COMPANION_CHECKPOINTS"] = str(setting.checkpoints)
     passed = {name: value for name, value in os.environ.items() if _PASSED.fullmatch(name.upper())}
     return passed | {
         **{f"{name}_NUM_THREADS": "1" for name in _ONE_THREAD},
-        "PYTHONPATH": str(root / "src"),  # the package that the record describes
+        "PYTHONPATH": str(setting.root / "src"),  # the package that the record describes
         "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",
         "LC_ALL": "C.UTF-8",
@@ -62,6 +71,8 @@ def variables(root: Path, cache: Path, scratch: Path) -> dict[str, str]:
         "JUPYTER_CONFIG_DIR": str(scratch / "config"),
         "JUPYTER_NO_CONFIG": "1",
         "XDG_CONFIG_HOME": str(scratch / "config"),
+        "COMPANION_BAR": str(scratch / "bar"),
+        **own,
     }
 
 
@@ -69,17 +80,15 @@ class _Client(AsyncKernelClient):
     """A client that starts as soon as the kernel answers, not 0.2 s of silence later."""
 
     async def _async_wait_for_ready(self, timeout: float | None = None) -> None:
-        end = time.monotonic() + (timeout or 60)
-        while True:
+        for _ in range(100):  # seconds at most
             self.kernel_info()
-            try:
+            with suppress(Empty):
                 await self.shell_channel.get_msg(timeout=1)
                 await self.iopub_channel.get_msg(timeout=0.2)  # its own answers arrive as well
-            except Empty:
-                if time.monotonic() > end or not await self._async_is_alive():
-                    raise RuntimeError("the kernel did not start") from None
-            else:
                 return
+            if not await self._async_is_alive():
+                break
+        raise RuntimeError("the kernel did not start")
 
     wait_for_ready = _async_wait_for_ready
 
@@ -91,28 +100,17 @@ class _Forked:
 
     def __init__(self, pid: int) -> None:
         self.pid, self.descriptor = pid, os.pidfd_open(pid)
-        self.returncode: int | None = None
 
-    def poll(self) -> int | None:
-        if self.returncode is None and select([self.descriptor], [], [], 0)[0]:
-            os.close(self.descriptor)
-            self.returncode = 0  # whether it failed is told by its messages
-        return self.returncode
+    def poll(self) -> int | None:  # whether it failed is told by its messages
+        return 0 if select([self.descriptor], [], [], 0)[0] else None
 
-    def wait(self) -> int:
-        while self.poll() is None:
-            time.sleep(0.01)
+    def wait(self) -> int:  # asked once, when it has ended
+        os.close(self.descriptor)
         return 0
 
     def send_signal(self, number: int) -> None:
-        if self.poll() is None:
+        with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.descriptor, number)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
 
 
 class Forks:
@@ -130,26 +128,21 @@ class Forks:
         self, nb: Any, arguments: Sequence[str], environment: Mapping[str, str], folder: str
     ) -> int:
         """Start a kernel for a notebook; returns its process id."""
-        request = json.dumps([list(arguments), dict(environment), folder]) + "\n"
         with self._lock:
             if self._process and (self._process.poll() is not None or self._modules != imports(nb)):
                 self.close()
             if self._process is None:
                 self._modules = imports(nb)
-                command = [sys.executable, "-P", str(_LAUNCH), "--serve", *self._modules]
                 self._process = subprocess.Popen(  # noqa: S603  # this interpreter, this file
-                    command, env=dict(environment), cwd=folder, text=True, start_new_session=True,
+                    [sys.executable, "-P", str(_LAUNCH), "--serve", *self._modules],
+                    env=dict(environment), cwd=folder, text=True, start_new_session=True,
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 )  # fmt: skip
-                self._ask("")
-            return int(self._ask(request))
-
-    def _ask(self, request: str) -> str:
-        self._process.stdin.write(request)
-        self._process.stdin.flush()
-        if answer := self._process.stdout.readline():
-            return str(answer)
-        raise Failed("the process that kernels are forked from ended")
+            request = json.dumps([list(arguments), dict(environment), folder])
+            print(request, file=self._process.stdin, flush=True)
+            if answer := self._process.stdout.readline():
+                return int(answer)
+            raise Failed("the process that kernels are forked from ended")
 
     def close(self) -> None:
         """End it, and with it the kernels that still run."""
@@ -157,6 +150,22 @@ class Forks:
             self._process.kill()
             self._process.communicate()
             self._process = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how a page is executed: what each step hands to the next.
+
+    ``root`` is the checkout whose package the kernel imports, ``cache`` keeps what libraries make
+    for later, and what a page trains goes on from ``checkpoints``. With ``forks`` kernels are
+    forked, not started afresh. ``say`` is told how far a page is.
+    """
+
+    root: Path
+    cache: Path
+    checkpoints: Path | None = None
+    forks: Forks | None = None
+    say: Say = quiet
 
 
 def imports(nb: Any) -> list[str]:
@@ -172,7 +181,7 @@ def imports(nb: Any) -> list[str]:
 
 
 @contextmanager
-def _told(bar: Path, say: Callable[[str], None]) -> Iterator[None]:
+def _told(bar: Path, say: Say) -> Iterator[None]:
     """Say, each second, what a bar that the kernel draws in the file ``bar`` has come to."""
     over = threading.Event()
 
@@ -193,53 +202,37 @@ def _told(bar: Path, say: Callable[[str], None]) -> Iterator[None]:
         thread.join()
 
 
-class _Provisioner(LocalProvisioner):
-    """Starts the kernel as a process, or has it forked."""
-
-    forks: Forks | None = None
-    nb: Any = None
-
-    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
-        if self.forks is None:
-            return await super().launch_kernel(cmd, **kwargs)
-        arguments = cmd[cmd.index(str(_LAUNCH)) + 1 :]
-        asked = self.nb, arguments, kwargs["env"], kwargs["cwd"]
-        self.pid = self.pgid = self.forks.fork(*asked)
-        self.process = _Forked(self.pid)  # type: ignore[assignment]  # what is asked of a Popen
-        return self.connection_info
-
-
 class _Manager(AsyncKernelManager):
-    """A manager of kernels by `_Provisioner`, which waits for a kernel's end in short steps."""
+    """A manager that may have kernels forked, and waits for their end in short steps."""
 
     forks: Forks | None = None
     nb: Any = None
+    _async_finish_shutdown = partialmethod(
+        AsyncKernelManager._async_finish_shutdown, pollinterval=0.01
+    )
 
-    async def _async_pre_start_kernel(self, **kw: Any) -> Any:
-        self.provisioner = _Provisioner(
-            kernel_id="kernel", kernel_spec=self.kernel_spec, parent=self
-        )
-        self.provisioner.forks, self.provisioner.nb = self.forks, self.nb
-        return await super()._async_pre_start_kernel(kernel_id="kernel", **kw)
-
-    async def _async_finish_shutdown(
-        self, waittime: float | None = None, pollinterval: float = 0.01, restart: bool = False
-    ) -> None:
-        await super()._async_finish_shutdown(waittime, pollinterval, restart)
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+        if self.forks is None:
+            await super()._async_launch_kernel(kernel_cmd, **kw)
+            return
+        own: Any = self.provisioner
+        own.pid = own.pgid = self.forks.fork(self.nb, kernel_cmd[3:], kw["env"], kw["cwd"])
+        own.process = _Forked(own.pid)
+        self._reconcile_connection_info(own.connection_info)
 
 
-def _client(nb: Any, folder: Path, scratch: Path, forks: Forks | None) -> NotebookClient:
+def _client(nb: Any, setting: Setting, scratch: Path) -> NotebookClient:
     """Make what starts a kernel and has it execute a notebook's cells."""
     manager = _Manager(
-        kernel_name="python3",
         # with no folders to look in it falls back on ipykernel's own spec: this interpreter
         kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
         connection_file=str(scratch / "kernel.json"),
         client_factory=_Client,
     )
-    manager.forks, manager.nb = forks, nb
+    manager.forks, manager.nb = setting.forks, nb
     spec: Any = manager.kernel_spec
     spec.argv = [sys.executable, "-P", str(_LAUNCH), "-f", "{connection_file}"]
+    manager.provisioner = LocalProvisioner(kernel_id="kernel", kernel_spec=spec, parent=manager)
     return NotebookClient(
         nb,
         km=manager,
@@ -248,28 +241,21 @@ def _client(nb: Any, folder: Path, scratch: Path, forks: Forks | None) -> Notebo
         coalesce_streams=True,
         # ipykernel >= 7.3 warns about its TCP ports inside the first cell's output
         extra_arguments=["--IPKernelApp.log_level=40", "--HistoryManager.hist_file=:memory:"],
-        resources={"metadata": {"path": str(folder)}},
+        resources={"metadata": {"path": str(setting.root / "notebooks")}},
     )
 
 
 def execute(
-    nb: Any,
-    label: str,
-    environment: Mapping[str, str],
-    folder: Path,
-    scratch: Path,
-    *,
-    forks: Forks | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    nb: Any, label: str, setting: Setting, environment: Mapping[str, str], scratch: Path
 ) -> Failed | None:
-    """Run a notebook's cells in place.
+    """Run a notebook's cells in place, in ``notebooks/``.
 
     Parameters
     ----------
-    environment : from `variables`; ``folder`` is where the kernel works.
-    scratch : a folder for what the kernel and this write about themselves.
-    forks : has the kernel forked; without it, it is started afresh.
-    say : told "cell 7 of 31" before each cell, and the last line of a bar that moves within one.
+    setting : its ``say`` is told "cell 7 of 31" before each cell, and the last line of a bar that
+        moves within one.
+    environment : from `variables`, with the same ``scratch``: a folder for what the kernel and this
+        write about themselves.
 
     Returns
     -------
@@ -277,14 +263,14 @@ def execute(
     """
     if sys.flags.optimize:
         raise Refused("python -O (PYTHONOPTIMIZE) drops every assertion; start Python without it.")
-    client, bar = _client(nb, folder, scratch, forks), scratch / "bar"
+    client, say = _client(nb, setting, scratch), setting.say
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
-    number, failure, seen = 0, "", {**environment, "COMPANION_BAR": str(bar)}
+    number, failure = 0, ""
     try:
         with (
-            _told(bar, lambda line: say(f"cell {number} of {len(code)}: {line}")),
+            _told(scratch / "bar", lambda line: say(f"cell {number} of {len(code)}: {line}")),
             (scratch / "stderr").open("ab") as errors,
-            client.setup_kernel(env=seen, stderr=errors, cleanup_kc=True),
+            client.setup_kernel(env=dict(environment), stderr=errors, cleanup_kc=True),
         ):
             client.reset_execution_trackers()
             try:
@@ -303,7 +289,8 @@ def execute(
     except RuntimeError as error:  # of its start
         if number:
             raise
-        failure = ": ".join(["", str(error), *_last_line(scratch / "stderr")])
+        last = (scratch / "stderr").read_text("utf-8", "replace").strip().splitlines()[-1:]
+        failure = ": ".join(["", str(error), *last])
     finally:
         say("")
         manager: Any = client.km
@@ -314,26 +301,17 @@ def execute(
     return Failed(f"{label} failed in code cell {number} of {len(code)}{failure}")
 
 
-def _last_line(path: Path) -> list[str]:
-    """Return the last line of a file, if it has one."""
-    return path.read_text("utf-8", "replace").strip().splitlines()[-1:]
-
-
 def _what_failed(source: str, error: CellExecutionError) -> str:
     """Name the failing line of a cell, the assertion itself where it is one, and the message."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", error.traceback)
     found = re.search(r"(?:Cell|File <ipython)[^\n]*\bline (\d+)", plain)
     lines, where = source.splitlines(), ""
     if found and (n := int(found[1])) <= len(lines):
-        try:
-            inside = [s for s in ast.walk(parsed(source)) if isinstance(s, ast.stmt)]
-        except SyntaxError:
-            inside = []
-        spans = [s for s in inside if s.lineno <= n <= (s.end_lineno or n)]
-        last = max(spans, key=lambda s: s.lineno, default=None)
         text = lines[n - 1]
-        if isinstance(last, ast.Assert):
-            n, text = last.lineno, ast.get_source_segment(source, last) or text
+        with suppress(SyntaxError):
+            for node in ast.walk(parsed(source)):
+                if isinstance(node, ast.Assert) and node.lineno <= n <= (node.end_lineno or n):
+                    n, text = node.lineno, ast.get_source_segment(source, node) or text
         where = f", line {n} (`{' '.join(text.split())[:200]}`)"
     first = (error.evalue or "").strip().splitlines()
     return f"{where}: " + ": ".join(filter(None, (error.ename, first[0][:300] if first else "")))

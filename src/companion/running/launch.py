@@ -37,12 +37,13 @@ def serve(modules: list[str]) -> None:
     A request is a line of JSON: the kernel's arguments, environment and folder. The answer is the
     kernel's process id. At the end of the input this process ends, and with it its kernels.
     """
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what modules print as they are imported is no answer
     for name in ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", *modules):
         with contextlib.suppress(Exception):  # the page's own import says what is wrong
             importlib.import_module(name)
     gc.freeze()  # what is shared stays shared
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # kernels that ended are reaped by the system
-    print("ready", flush=True)
     for line in sys.stdin:
         arguments, environment, folder = json.loads(line)
         if (child := os.fork()) == 0:
@@ -52,7 +53,6 @@ def serve(modules: list[str]) -> None:
             os.environ.clear()
             os.environ.update(environment)
             os.dup2(os.open(os.devnull, os.O_RDWR), 0)
-            os.dup2(2, 1)
             if "numpy" in sys.modules:  # its global generator is seeded when it is imported
                 sys.modules["numpy"].random.seed()
             sys.argv[1:] = arguments
@@ -60,7 +60,7 @@ def serve(modules: list[str]) -> None:
                 kernel([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
             finally:
                 os._exit(1)  # a kernel that ends well has exited before
-        print(child, flush=True)
+        print(child, file=answers, flush=True)
 
 
 if __name__ == "__main__":

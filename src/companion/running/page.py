@@ -82,12 +82,12 @@ def _file(name: str, text: str) -> tuple[str, str]:
     try:
         path = Path(text).expanduser().absolute()
         if not path.is_file():  # a pipe or a device would never end
-            raise OSError(0, "it is not a file")
+            raise RuntimeError("it is not a file")
         if path.stat().st_size > LARGEST:
-            raise OSError(0, f"it is larger than {LARGEST} bytes")
+            raise RuntimeError(f"it is larger than {LARGEST} bytes")
         with path.open("rb") as file:
             return str(path), hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, RuntimeError) as error:  # the latter where ~USER has no home
+    except (OSError, RuntimeError) as error:  # the latter where ~USER has no home, too
         why = getattr(error, "strerror", None) or error
         raise Refused(
             f"parameter {name} is {text!r}, which cannot be read from {Path.cwd()}: {why}; "
@@ -134,13 +134,12 @@ def load_page(root: Path, notebook: str) -> Page:
     ------
     Refused : no such notebook, one outside ``notebooks/``, or a malformed one (says where).
     """
-    folder, path = root / "notebooks", Path(notebook)
-    inside = len(path.parts) == 1 and not notebook.startswith(".")
-    for base in () if inside else (Path.cwd(), root):
-        inside = inside or (base / path).resolve().parent == folder.resolve()
+    folder, path = (root / "notebooks").resolve(), Path(notebook)
+    plain = len(path.parts) == 1 and not notebook.startswith(".")
+    places = [folder] if plain else [(base / path).resolve().parent for base in (Path.cwd(), root)]
     name = path.stem if path.suffix in (".md", ".ipynb") else path.name
     found = folder / f"{name}.md"
-    if not inside or not name.isprintable() or found.resolve().parent != folder.resolve():
+    if folder not in places or not name.isprintable() or found.resolve().parent != folder:
         raise Refused(f"notebook {notebook[:80]!r} is outside {folder}.")
     if not found.is_file():
         names = sorted(p.stem for p in folder.glob("*.md"))
@@ -159,9 +158,6 @@ def read_page(name: str, data: bytes, root: Path) -> Page:
     try:
         text = data.decode()
         nb = jupytext.reads(text, fmt="md:myst")
-    except Exception as error:  # of YAML, nbformat, jupytext or codecs, with no common base
-        raise Refused(f"notebooks/{name}.md: {error}") from error
-    try:
         code = [cell for cell in nb.cells if cell.cell_type == "code"]
         for number, cell in enumerate(code, 1):
             parsed(cell.source, f"code cell {number}")
@@ -178,6 +174,6 @@ def read_page(name: str, data: bytes, root: Path) -> Page:
             if not (root / file).resolve().is_relative_to(root) or not (root / file).is_file():
                 raise Refused(f"its header names the data file {file!r}; no such file in {root}.")
         parts = provenance.parts(text, root, files)
-    except (Refused, SyntaxError) as error:
+    except Exception as error:  # of YAML, nbformat, jupytext or codecs, with no common base
         raise Refused(f"notebooks/{name}.md: {error}") from error
     return Page(name, text, parts, parameters, files, downloads)

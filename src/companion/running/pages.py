@@ -15,16 +15,9 @@ import nbformat
 
 from companion.running import limits
 from companion.running import record as provenance
-from companion.running.execute import (
-    Say,
-    cells_digest,
-    execute,
-    outputs_digest,
-    progress,
-    quiet,
-    stamped,
-)
-from companion.running.folders import cache, claim, clean, scratch_folder, unwritable
+from companion.running.execute import cells_digest, execute, outputs_digest, progress, stamped
+from companion.running.folders import cache, claim, clean, scratch_folder, writing
+from companion.running.kernel import Say, Setting, quiet
 from companion.running.page import Page
 from companion.running.record import Failed, Refused
 from companion.theory.files import write_whole
@@ -46,11 +39,9 @@ def edited(page: Page, root: Path) -> str | None:
     nb = _read_notebook(root / "notebooks" / f"{page.name}.ipynb")
     if isinstance(nb, str):
         return nb
-    stamp = nb.metadata.get("companion", {})
-    if "parts" in stamp and "cells" not in stamp:  # executed before stamps had them
-        return _step(page, nb) if stamp["parts"].get("text") == page.parts["text"] else None
-    same = stamp.get("cells") == cells_digest(nb)
-    return None if same else _step(page, nb) or "its cells are not those that were executed"
+    if nb.metadata.get("companion", {}).get("cells") == cells_digest(nb):
+        return None
+    return _step(page, nb) or "its cells are not those that were executed"
 
 
 def _step(page: Page, nb: Any) -> str | None:
@@ -102,20 +93,18 @@ def execute_page(page: Page, root: Path, say: Say = quiet) -> float:
             f"notebooks/{page.name}.md, then delete the .ipynb; it is printed as text by\n"
             f"  .venv/bin/python -m jupytext --to md:myst --output - {path}"
         )
-    try:
+    with writing(path):
         own = cache(root, root)
         with claim(own, page.name, "page"):
             clean(own, page.name)
             limits.check(own)
             with scratch_folder(own / page.name, ".page.") as work:  # its files are for runs only
-                record, failure = execute(page, nb, root, work, cache=own, say=say)
+                record, failure = execute(page, nb, work, Setting(root, own, say=say))
         if failure:
             raise failure
         nb.metadata["jupytext"] = {"formats": "ipynb,md:myst"}
         record["parameters"] = dict(page.run().parameters)
         write_whole(path, stamped(nb, record))
-    except OSError as error:
-        raise unwritable(error, path) from error
     return float(record["duration_s"])
 
 
@@ -157,51 +146,6 @@ def refresh(
     return bad
 
 
-NEW = """---
-jupytext:
-  formats: ipynb,md:myst
-  text_representation:
-    extension: .md
-    format_name: myst
-kernelspec:
-  display_name: Python 3 (ipykernel)
-  language: python
-  name: python3
----
-
-# {title}
-
-What the page shows, and why it matters.
-
-```{{code-cell}} ipython3
-:tags: [parameters]
-
-n: int = 4     # number of states, 1 to 64
-seed: int = 0  # seed of every draw, in [0, inf)
-```
-
-```{{code-cell}} ipython3
-import json
-import os
-from pathlib import Path
-
-import numpy as np
-
-from companion import orthogonal_dilation, orthogonality_error
-
-W = np.random.default_rng(seed).standard_normal((n, n))
-W *= 0.9 / np.linalg.norm(W, 2)
-error = orthogonality_error(orthogonal_dilation(W))
-print(f"an orthogonal matrix holds W: {{error < 1e-13 * n}}")
-assert error < 1e-13 * n, f"the dilation is orthogonal only to {{error:.1e}}"
-
-if folder := os.environ.get("COMPANION_RESULTS"):  # a row of `companion runs NAME --csv FILE`
-    values = {{"orthogonality_error": float(error)}}
-    (Path(folder) / "values.json").write_text(json.dumps(values))
-```
-"""
-
-
 def write_new(root: Path, name: str) -> str:
     """Write the skeleton of a page; returns what to do with it.
 
@@ -214,7 +158,8 @@ def write_new(root: Path, name: str) -> str:
         raise Refused(f"page {name[:60]!r}; allowed: small letters, digits and hyphens: my-page.")
     if path.exists() or path.with_suffix(".ipynb").exists():
         raise Refused(f"notebooks/{name} exists; choose another name.")
-    write_whole(path, NEW.format(title=name.replace("-", " ").capitalize()))
+    skeleton = Path(__file__).with_name("new.md").read_text("utf-8")
+    write_whole(path, skeleton.replace("TITLE", name.replace("-", " ").capitalize()))
     return (
         f"written: {path}\nedit it, name it in book/_toc.yml as `- file: notebooks/{name}`, then "
         f"`companion pages {name}` executes it and `companion run {name} -p n=8` runs it again"

@@ -151,14 +151,15 @@ def parse_parameters(cell: str) -> tuple[Parameter, ...]:
     Refused : names the first line that does not follow it.
     """
     found: dict[str, Parameter] = {}
-    for line in filter(None, (row.partition("#")[0].strip() and row for row in cell.splitlines())):
+    for line in cell.splitlines():
+        if not line.partition("#")[0].strip():
+            continue
         try:
             parameter = _parameter(line)
-            if parameter.name in found:
+            if found.setdefault(parameter.name, parameter) is not parameter:
                 raise ValueError("it stands there twice")
         except (ValueError, SyntaxError) as error:
             raise Refused(f"line `{line.strip()}` of the parameters cell: {error}.") from error
-        found[parameter.name] = parameter
     return tuple(found.values())
 
 

@@ -69,17 +69,16 @@ def source_tree_hash(package: Path) -> str:
         return hashlib.sha1(f"{kind} {len(data)}\0".encode() + data, usedforsecurity=False).digest()
 
     def tree(folder: Path) -> bytes:
-        rows: list[tuple[str, bytes]] = []
+        rows = {}  # by the name that git sorts by
         for path in folder.iterdir():
-            name = path.name
-            if name.startswith((".", "__pycache__")):
+            if path.name.startswith((".", "__pycache__")):
                 continue
             if not path.is_dir():
                 blob = sha("blob", file_bytes(path))
-                rows.append((name, f"100644 {name}\0".encode() + blob))
+                rows[path.name] = f"100644 {path.name}\0".encode() + blob
             elif body := tree(path):
-                rows.append((name + "/", f"40000 {name}\0".encode() + sha("tree", body)))
-        return b"".join(row for _, row in sorted(rows))
+                rows[path.name + "/"] = f"40000 {path.name}\0".encode() + sha("tree", body)
+        return b"".join(row for _, row in sorted(rows.items()))
 
     return sha("tree", tree(package)).hex()
 
@@ -149,18 +148,15 @@ def git_state(root: Path) -> dict[str, Any]:
 
 def installed(root: Path) -> dict[str, str]:
     """Return the installed versions of the pinned packages."""
-    return dict(_versions(tuple(name for name, _, _ in pins(root))))
+    return {name: _version(name) for name, _, _ in pins(root)}
 
 
-@functools.lru_cache
-def _versions(names: tuple[str, ...]) -> dict[str, str]:
-    packages = {}
-    for name in names:
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            packages[name] = "not installed"
-    return packages
+@functools.cache
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def environment(root: Path) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from companion.running import kernel, limits
+from companion.running import limits
 from companion.running import record as provenance
-from companion.running.execute import KERNELSPEC, Say, execute, quiet, stamped
-from companion.running.folders import cache, claim, clean, scratch_folder, unwritable
+from companion.running.execute import KERNELSPEC, execute, stamped
+from companion.running.folders import cache, claim, clean, scratch_folder, writing
+from companion.running.kernel import Say, Setting, quiet
 from companion.running.page import Run
 from companion.running.record import Failed
 from companion.theory.files import write_whole
@@ -49,25 +50,16 @@ def skipped(folder: Path) -> str | None:
     return None
 
 
-def produce(
-    run: Run,
-    root: Path,
-    work: Path,
-    *,
-    cache: Path,
-    checkpoints: Path | None = None,
-    forks: kernel.Forks | None = None,
-    say: Say = quiet,
-) -> Failed | None:
+def produce(run: Run, work: Path, setting: Setting) -> Failed | None:
     """Execute a run into the folder ``work``: notebook, record, results. Returns its failure.
 
-    What it trains goes on from ``checkpoints``; the record then says that it was resumed, since its
-    times are those of the last part alone, and holds the rules of the first part.
+    What it trains goes on from the setting's checkpoints; the record then says that it was resumed,
+    since its times are those of the last part alone, and holds the rules of the first part.
     """
     import papermill
 
     rules, resumed = dict(run.rules), False  # as they stand before anything is computed
-    if checkpoints is not None:
+    if checkpoints := setting.checkpoints:
         checkpoints.mkdir(parents=True, exist_ok=True)
         first = checkpoints / "rules.json"
         resumed = any(path != first for path in checkpoints.iterdir())
@@ -78,14 +70,16 @@ def produce(
     nb = run.page.notebook()
     nb.metadata["kernelspec"] = KERNELSPEC
     nb = papermill.execute_notebook(nb, None, dict(run.parameters), prepare_only=True)
-    state = provenance.git_state(root)
-    record, failure = execute(
-        run.page, nb, root, work, cache=cache, checkpoints=checkpoints,
-        forks=forks, say=say,
-    )  # fmt: skip
+    state = provenance.git_state(setting.root)
+    record, failure = execute(run.page, nb, work, setting)
     seeds = {name: value for name, value in run.parameters.items() if "seed" in name}
     record = {"id": run.id, **record, "parameters": dict(run.parameters), **state, "seeds": seeds}
-    record |= {"rules": rules, "tables": _tables(work / "results")}
+    tables = {
+        path.relative_to(work / "results").as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted((work / "results").rglob("*"))
+        if path.is_file()
+    }
+    record |= {"rules": rules, "tables": tables}
     record |= {"files": dict(run.files)} if run.files else {}
     record |= {"resumed": True} if resumed else {}
     record |= {"error": str(failure)} if failure else {}
@@ -94,46 +88,27 @@ def produce(
     return failure
 
 
-def _tables(results: Path) -> dict[str, str]:
-    """SHA-256 of each file that a run wrote, by its name in ``results``."""
-    return {
-        path.relative_to(results).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(results.rglob("*"))
-        if path.is_file()
-    }
-
-
-def publish(
-    run: Run, out: Path, fill: Callable[[Path], str | None], *, force: bool = False
-) -> tuple[Path, str]:
+def publish(run: Run, out: Path, fill: Callable[[Path], object]) -> tuple[Path, str]:
     """Let ``fill`` write a run into a hidden folder, then name that ``out/NOTEBOOK/ID/``.
 
-    ``fill`` returns the run's failure, or None. Returns and raises as `perform`.
+    The caller has the lock of the run. ``fill`` returns the run's failure, or None.
     """
     folder = out / run.page.name / run.id
     kept = folder.with_name(f"{run.id}.failed")
     with scratch_folder(folder.parent, f".{run.id}.") as work:
         failure = fill(work)
+        shutil.rmtree(kept, ignore_errors=True)
         if failure:
-            shutil.rmtree(kept, ignore_errors=True)
             work.rename(kept)
             raise Failed(f"{failure}\nthe partial notebook is {kept / run.page.name}.ipynb")
         record = done(work)
         if record is None:
             raise Failed(f"{run.page.name} left no complete record")
-        if folder.exists() and (force or not done(folder)):
-            # Two renames: a kill between them leaves the old run beside, under a hidden name.
-            with scratch_folder(folder.parent, f".{run.id}.old.") as old:
+        # Two renames: a kill between them leaves the old run beside, under a hidden name.
+        with scratch_folder(folder.parent, f".{run.id}.old.") as old:
+            if folder.exists():
                 folder.rename(old / "run")
-                work.rename(folder)
-        else:
-            try:
-                work.rename(folder)
-            except OSError:
-                if not done(folder):
-                    raise
-                return folder, "skipped: another process finished the same run meanwhile"
-        shutil.rmtree(kept, ignore_errors=True)
+            work.rename(folder)
         return folder, f"done in {record['duration_s']} s"
 
 
@@ -165,13 +140,7 @@ def perform(
     out = out.absolute()  # the kernel has a working directory of its own
     name = run.page.name
     folder, checkpoints = out / name / run.id, out / ".checkpoints" / name / run.id
-
-    def fill(work: Path) -> str | None:
-        own = cache(root, out)
-        failure = produce(run, root, work, cache=own, checkpoints=checkpoints, say=say)
-        return str(failure) if failure else None
-
-    try:
+    with writing(folder):
         if (why := skipped(folder)) and not force:
             return folder, why
         clean(out, name)
@@ -181,8 +150,7 @@ def perform(
             limits.check(out)
             if force:
                 shutil.rmtree(checkpoints, ignore_errors=True)
-            found = publish(run, out, fill, force=force)
+            setting = Setting(root, cache(root, out), checkpoints, say=say)
+            found = publish(run, out, lambda work: produce(run, work, setting))
             shutil.rmtree(checkpoints, ignore_errors=True)
             return found
-    except OSError as error:
-        raise unwritable(error, folder) from error

@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,27 +22,9 @@ from tqdm import tqdm
 from companion.running import cluster, limits
 from companion.running import record as provenance
 from companion.running import run as runs
-from companion.running.folders import cache, claim, clean, unwritable
+from companion.running.folders import cache, claim, clean, writing
 from companion.running.page import Run
 from companion.running.record import Failed, Refused
-
-
-def _claimed(out: Path, run: Run) -> FileLock | None:
-    """Take the lock of a run; None where another process holds it."""
-    lock = claim(out, run.page.name, run.id)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return None
-    return lock
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(error, path) from error
 
 
 def _unpack(files: Mapping[str, bytes], work: Path) -> None:
@@ -134,13 +115,24 @@ def sweep(
         settle(run, "skipped", why) if why else left.append(run)
     if not left:
         return Counter(skipped=len(todo))
-    own, order = _ready(root, out, page.name, say), _order(todo[0], root, fork, places)
-    with _writing(folder):
-        limits.check(own, len(places))
-        limits.check(out)
+    with writing(folder):
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        if removed := clean(out, page.name):
+            say(f"removed {removed} unfinished folders of killed runs")
+        own = cache(root, out)
+        for kept in (own, out):
+            limits.check(kept, len(places))
+    order = cluster.Order(
+        topic=f"companion-{secrets.token_hex(8)}",
+        packages=provenance.installed(root),
+        python=cluster.python_version(),
+        root=None if scheduler else str(root),
+        fork=fork,
+        places=places,
+    )
     there = cluster.existing(scheduler, seconds) if scheduler else cluster.local(own, len(places))
     with there as client:
-        cluster.ask_all(client, order, max(seconds, 30))
+        cluster.ask_all(client, order, page, max(seconds, 30))
         say(f"dashboard: {client.dashboard_link}")
         with tqdm(total=len(left), unit="run", file=sys.stderr, disable=None) as bar:
             for run, kind, what in _results(client, order, left, out, seconds):
@@ -151,32 +143,6 @@ def sweep(
     return Counter({kind: len(lines) for kind, lines in ends.items()})
 
 
-def _ready(root: Path, out: Path, name: str, say: Callable[[str], None]) -> Path:
-    """Make the folder of runs ready; returns one for what workers keep for a while."""
-    with _writing(out / name):
-        (out / name / "logs").mkdir(parents=True, exist_ok=True)
-        if removed := clean(out, name):
-            say(f"removed {removed} unfinished folders of killed runs")
-        return cache(root, out)
-
-
-def _order(run: Run, root: Path, fork: bool, places: tuple[cluster.Place, ...]) -> cluster.Order:
-    """Write down what the runs of a sweep have in common, for the workers."""
-    page = run.page
-    return cluster.Order(
-        topic=f"companion-{secrets.token_hex(8)}",
-        page=page.name,
-        text=page.text,
-        parts=dict(page.parts),
-        packages=provenance.installed(root),
-        python=cluster.python_version(),
-        rules=dict(run.rules),
-        root=str(root) if places else None,
-        fork=fork,
-        places=places,
-    )
-
-
 def _results(
     client: Any, order: cluster.Order, left: deque[Run], out: Path, seconds: float
 ) -> Iterator[tuple[Run, str, str]]:
@@ -185,99 +151,78 @@ def _results(
     Only a few runs a worker are under way at a time, so that results do not pile up, and a second
     sweep into the same folder finds runs to do.
     """
-    from distributed import as_completed
     from distributed.client import CancelledError
-    from distributed.comm import CommClosedError
 
-    logs = out / left[0].page.name / "logs"
+    folder = out / left[0].page.name
+    flight: dict[Any, tuple[Run, FileLock]] = {}
+    seen, asked, threads = time.monotonic(), 0.0, 0
 
     def log(run_id: str, what: str) -> None:
-        with (logs / f"{run_id}.log").open("a", encoding="utf-8") as file:
-            file.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {what}\n")
+        with writing(folder), (folder / "logs" / f"{run_id}.log").open("a", encoding="utf-8") as f:
+            f.write(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {what}\n")
 
     client.subscribe_topic(order.topic, lambda event: log(event[1]["run"], event[1]["what"]))
-    flight: dict[Any, tuple[Run, FileLock]] = {}
-    queue = as_completed(loop=client.loop)
     try:
         while left or flight:
-            room = 2 * max(1, sum(cluster.bounded(seconds, client.nthreads).values())) - len(flight)
-            for run in tuple(left):
-                if room <= 0:
-                    break
-                left.popleft()
-                with _writing(logs):
-                    lock = _claimed(out, run)
-                if lock is None:  # another sweep has it
-                    left.append(run)
-                elif why := runs.skipped(out / run.page.name / run.id):
+            if (now := time.monotonic()) - asked > 1:
+                threads, asked = sum(cluster.bounded(seconds, client.nthreads).values()), now
+                seen = now if threads else seen
+            if client.status != "running":  # what is submitted now would wait for ever
+                raise ConnectionError("connection lost")
+            if now - seen > seconds:
+                raise Failed(
+                    f"{client.scheduler.address} has had no worker for {seconds:.0f} s; what is "
+                    "done is kept, and the same command goes on from there"
+                )
+            for _ in range(len(left) if len(flight) < 2 * threads else 0):
+                run = left.popleft()
+                with writing(folder):
+                    lock = claim(out, run.page.name, run.id)
+                    try:
+                        lock.acquire(blocking=False)
+                    except Timeout:  # another sweep has it
+                        left.append(run)
+                        continue
+                if why := runs.skipped(folder / run.id):
                     lock.release()
                     yield run, "skipped", why
                 else:
-                    future = _submit(client, order, run)
+                    key = f"{run.page.name}-{run.id}-{secrets.token_hex(4)}"
+                    future = client.submit(cluster.execute, order, run, key=key, pure=False)
                     flight[future] = run, lock
-                    queue.add(future)
-                    room -= 1
-            if client.status != "running":  # what was just submitted would wait for ever
-                raise CommClosedError("connection lost")
-            if not flight:  # another sweep has the rest under way
-                time.sleep(0.5)
-                continue
-            _wait(client, queue, seconds)
-            future = next(queue)
-            run, lock = flight[future]
-            kind, what = _settled(future, run, out)
-            with _writing(logs):
+                    if len(flight) >= 2 * threads:
+                        break
+            ended = [future for future in flight if future.done()]
+            for future in ended:
+                run, lock = flight[future]
+                kind, what = _settled(future, run, out)
                 log(run.id, what)
-            del flight[future]
-            lock.release()
-            yield run, kind, what
-    except (CancelledError, OSError) as error:  # of Dask's; our own writing fails as `Failed`
-        lost = f"the scheduler {client.scheduler.address} is lost; what is done is in {logs.parent}"
+                del flight[future]
+                lock.release()
+                yield run, kind, what
+            if not ended:
+                time.sleep(0.05 if flight else 0.5)
+    except (OSError, CancelledError) as error:  # of Dask's; our own writing fails as `Failed`
+        lost = f"the scheduler {client.scheduler.address} is lost; what is done is in {folder}"
         raise Failed(f"{lost}, and the same command goes on from there") from error
     finally:
         for _, lock in flight.values():
             lock.release()
 
 
-def _submit(client: Any, order: cluster.Order, run: Run) -> Any:
-    """Hand a run to the workers; returns its future."""
-    key = f"{run.page.name}-{run.id}-{secrets.token_hex(4)}"
-    given = order, dict(run.parameters), dict(run.files)
-    return client.submit(cluster.execute, *given, key=key, pure=False)
-
-
-def _wait(client: Any, queue: Any, seconds: float) -> None:
-    """Wait until a run has ended or the scheduler is lost, but not for workers that never come."""
-    seen = asked = time.monotonic()
-    while not queue.has_ready() and client.status == "running":
-        time.sleep(0.05)
-        if (now := time.monotonic()) - asked < 1:
-            continue
-        asked = now
-        if cluster.bounded(seconds, client.nthreads):
-            seen = now
-        elif now - seen > seconds:
-            raise Failed(
-                f"{client.scheduler.address} has had no worker for {seconds:.0f} s; what is done "
-                "is kept, and the same command goes on from there"
-            )
-
-
 def _settled(future: Any, run: Run, out: Path) -> tuple[str, str]:
     """What became of a run: its files are written here, whole or not at all."""
-    if future.status == "error":
-        error = future.exception()
+    if error := future.exception():
         if isinstance(error, Refused):
             raise Failed(f"{error}; the sweep stops here") from error
         return "failed", f"{type(error).__name__} on a worker: {error}"
-    result: tuple[dict[str, bytes], str | None] = future.result()
-    files, failure = result
+    files, failure = future.result()
 
     def fill(work: Path) -> str | None:
         _unpack(files, work)
-        return failure
+        return failure  # type: ignore[no-any-return]  # of Dask's
 
-    with _writing(out / run.page.name / run.id):
+    with writing(out / run.page.name / run.id):
         try:
             return "done", runs.publish(run, out, fill)[1]
         except Failed as error:

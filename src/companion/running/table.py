@@ -37,9 +37,9 @@ def find(root: Path, out: Path, names: Sequence[str] | None = None) -> pd.DataFr
             key = provenance.key(load_page(root, name).parts)
         except Refused:  # a notebook that is no more: all its runs are older
             key = ""
-        for path in sorted((out / name).glob("[0-9a-f]*/record.json")):
-            record = read_record(path.parent) or {}
-            if record.get("id") != path.parent.name.partition(".")[0]:
+        for folder in sorted(path.parent for path in (out / name).glob("[0-9a-f]*/record.json")):
+            record = read_record(folder) or {}
+            if record.get("id") != folder.name.partition(".")[0]:
                 record, state = {}, "broken"
             elif "error" in record:
                 state = "failed"
@@ -47,7 +47,7 @@ def find(root: Path, out: Path, names: Sequence[str] | None = None) -> pd.DataFr
                 state = "done" if record["key"] == key else "older"
             values = " ".join(f"{k}={v}" for k, v in record.get("parameters", {}).items())
             facts = record.get("finished", "?"), record.get("duration_s", "?")
-            rows.append((name, path.parent.name, state, *facts, values, path.parent, record))
+            rows.append((name, folder.name, state, *facts, values, folder, record))
     columns = ["notebook", "run", "state", "finished", "duration_s", "parameters"]
     columns += ["folder", "record"]
     return pd.DataFrame(rows, columns=columns, dtype=object).sort_values(["notebook", "finished"])
@@ -88,14 +88,12 @@ def _values(folder: Path) -> list[dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise Refused(f"{path} is not JSON: {error}.") from error
     rows = data if isinstance(data, list) else [data]
-    for row in rows:
-        plain = isinstance(row, dict) and all(
-            value is None or isinstance(value, int | float | str) for value in row.values()
+    if not all(isinstance(row, dict) for row in rows) or not all(
+        isinstance(value, int | float | str | None) for row in rows for value in row.values()
+    ):
+        raise Refused(
+            f"{path}: allowed: an object of numbers, texts and booleans, or a list of such."
         )
-        if not plain:
-            raise Refused(
-                f"{path}: allowed: an object of numbers, texts and booleans, or a list of such."
-            )
     return rows
 
 
