@@ -261,8 +261,7 @@ def test_workers_share_out_processors_and_visible_gpus(monkeypatch: pytest.Monke
 def test_a_worker_refuses_what_it_would_not_run_the_same(
     root: Path, page: pages.Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_root: Make
 ) -> None:
-    here, python = provenance.installed(root), cluster.python_version()
-    asked = cluster.Order("", here, python, str(root))
+    here, asked = provenance.installed(root), cluster.order(root, cluster.places_here(1, 1), True)
     assert cluster.refusal(asked, page) is None
     packages = {**here, "torch": here["torch"].partition("+")[0] + "+cu130"}
     assert cluster.refusal(replace(asked, packages=packages), page) is None

@@ -11,6 +11,7 @@ import asyncio
 import copy
 import os
 import re
+import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -44,8 +45,14 @@ class Order:
     packages: Mapping[str, str]
     python: str
     root: str | None  # of workers on this machine; others have their own checkout
-    fork: bool = True
-    places: tuple[Place, ...] = ()  # by worker
+    fork: bool
+    places: tuple[Place, ...]  # by worker
+
+
+def order(root: Path, places: tuple[Place, ...], fork: bool) -> Order:
+    """Write down what this checkout asks of workers: its own at ``places``, or a scheduler's."""
+    topic, packages = f"companion-{secrets.token_hex(8)}", provenance.installed(root)
+    return Order(topic, packages, python_version(), str(root) if places else None, fork, places)
 
 
 def refusal(order: Order, page: Page) -> str | None:

@@ -20,7 +20,6 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from companion.running import cluster, limits
-from companion.running import record as provenance
 from companion.running import run as runs
 from companion.running.folders import cache, claim, clean, writing
 from companion.running.page import Run
@@ -119,17 +118,9 @@ def sweep(
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         if removed := clean(out, page.name):
             say(f"removed {removed} unfinished folders of killed runs")
+        limits.check(out, len(places))
         own = cache(root, out)
-        for kept in (own, out):
-            limits.check(kept, len(places))
-    order = cluster.Order(
-        topic=f"companion-{secrets.token_hex(8)}",
-        packages=provenance.installed(root),
-        python=cluster.python_version(),
-        root=None if scheduler else str(root),
-        fork=fork,
-        places=places,
-    )
+    order = cluster.order(root, places, fork)
     there = cluster.existing(scheduler, seconds) if scheduler else cluster.local(own, len(places))
     with there as client:
         cluster.ask_all(client, order, page, max(seconds, 30))
@@ -139,7 +130,7 @@ def sweep(
                 settle(run, kind, what)
                 bar.update()
     if failed := ends["failed"]:
-        raise Failed(f"{len(failed)} of {len(todo)} runs failed:\n" + "\n".join(failed))
+        raise Failed("\n".join([f"{len(failed)} of {len(todo)} runs failed:", *failed]))
     return Counter({kind: len(lines) for kind, lines in ends.items()})
 
 
