@@ -114,24 +114,27 @@ def sweep(
         settle(run, "skipped", why) if why else left.append(run)
     if not left:
         return Counter(skipped=len(todo))
-    with writing(folder):
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
-        if removed := clean(out, page.name):
-            say(f"removed {removed} unfinished folders of killed runs")
-        limits.check(out, len(places))
-        own = cache(root, out)
-    order = cluster.order(root, places, fork)
+    own, order = _ready(root, folder, len(places), say), cluster.order(root, places, fork)
     there = cluster.existing(scheduler, seconds) if scheduler else cluster.local(own, len(places))
     with there as client:
         cluster.ask_all(client, order, page, max(seconds, 30))
         say(f"dashboard: {client.dashboard_link}")
-        with tqdm(total=len(left), unit="run", file=sys.stderr, disable=None) as bar:
-            for run, kind, what in _results(client, order, left, out, seconds):
-                settle(run, kind, what)
-                bar.update()
+        ended = _results(client, order, left, out, seconds)
+        for one in tqdm(ended, total=len(left), unit="run", file=sys.stderr, disable=None):
+            settle(*one)
     if failed := ends["failed"]:
         raise Failed("\n".join([f"{len(failed)} of {len(todo)} runs failed:", *failed]))
     return Counter({kind: len(lines) for kind, lines in ends.items()})
+
+
+def _ready(root: Path, folder: Path, workers: int, say: Callable[[str], None]) -> Path:
+    """Make the folder of runs ready; returns one for what workers keep for a while."""
+    with writing(folder):
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        if removed := clean(folder.parent, folder.name):
+            say(f"removed {removed} unfinished folders of killed runs")
+        limits.check(folder, workers)
+        return cache(root, folder.parent)
 
 
 def _results(
@@ -167,14 +170,10 @@ def _results(
                 )
             for _ in range(len(left) if len(flight) < 2 * threads else 0):
                 run = left.popleft()
-                with writing(folder):
-                    lock = claim(out, run.page.name, run.id)
-                    try:
-                        lock.acquire(blocking=False)
-                    except Timeout:  # another sweep has it
-                        left.append(run)
-                        continue
-                if why := runs.skipped(folder / run.id):
+                lock = _claimed(out, run)
+                if lock is None:  # another sweep has it
+                    left.append(run)
+                elif why := runs.skipped(folder / run.id):
                     lock.release()
                     yield run, "skipped", why
                 else:
@@ -185,11 +184,10 @@ def _results(
                         break
             ended = [future for future in flight if future.done()]
             for future in ended:
-                run, lock = flight[future]
+                run, _ = flight[future]
                 kind, what = _settled(future, run, out)
                 log(run.id, what)
-                del flight[future]
-                lock.release()
+                flight.pop(future)[1].release()
                 yield run, kind, what
             if not ended:
                 time.sleep(0.05 if flight else 0.5)
@@ -199,6 +197,17 @@ def _results(
     finally:
         for _, lock in flight.values():
             lock.release()
+
+
+def _claimed(out: Path, run: Run) -> FileLock | None:
+    """Take the lock of a run; None where another process holds it."""
+    with writing(out):
+        lock = claim(out, run.page.name, run.id)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return None
+    return lock
 
 
 def _settled(future: Any, run: Run, out: Path) -> tuple[str, str]:
