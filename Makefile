@@ -172,8 +172,10 @@ verify: digits ## make again what the ledger rests on, and compare; FULL=1 train
 bench: env ## timings against named peers in one run, some minutes on an idle machine
 	@$(BIN)/python -m benchmarks --json book/results/bench.json
 
+# EDGES='theorem-2 --resume' takes some pages, or goes on; `tests/edges/run.py --help` has the rest
+EDGES ?=
 test-edges: digits ## every page at the edges of its parameters; hours (the weekly workflow)
-	@$(BIN)/python tests/edges/run.py
+	@$(BIN)/python tests/edges/run.py $(EDGES)
 
 test-faults: env ## what happens when things go wrong; some minutes, loopback alone
 	@$(BIN)/python tests/faults/run.py --json book/results/faults.json
