@@ -99,7 +99,7 @@ digits: env
 
 # Without it, outside CI, the site is built all the same, and its bars say how to get it.
 runtime: env
-	@test -f $(RUNTIME) || { $(say) "runtime: what pages run on in a browser (50 MB), once"; $(BIN)/python book/_ext/live.py; }
+	@test -f $(RUNTIME) || { $(say) "runtime: what pages run on in a browser (50 MB), once"; $(BIN)/python book/assets.py runtime; }
 
 book: digits runtime ## the site; executes the pages whose sources changed
 	@$(MAKE) --no-print-directory book/results/claims.json
@@ -118,8 +118,8 @@ execute: digits runtime ## execute every page again, then the site
 	@$(BIN)/python -m companion pages --all
 	@$(MAKE) --no-print-directory book
 
-book/_static/katex/VERSION: book/_ext/assets.py $(ENV)
-	@$(BIN)/python book/_ext/assets.py
+book/_static/katex/VERSION: book/assets.py $(ENV)
+	@$(BIN)/python book/assets.py
 	@touch $@
 
 # The whole site or nothing: Sphinx passes over unchanged pages, and with them over what is wrong there.
@@ -161,7 +161,7 @@ pdf: runtime ## the book as one PDF (needs a Chromium: CHROMIUM=path)
 
 test-browser: runtime ## the site and the PDF in headless Chromium (needs one: CHROMIUM=path)
 	@$(site)
-	@$(BIN)/python book/_ext/assets.py axe-core
+	@$(BIN)/python book/assets.py axe-core
 	@$(say) "pytest: every page in a browser; screenshots in $(BUILD)/screenshots"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m browser tests/browser $(PYTEST_FLAGS)
 

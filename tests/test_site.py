@@ -17,7 +17,6 @@ import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -223,18 +222,23 @@ def test_the_ledger_shows_every_claim_as_a_card() -> None:
             assert f'href="../_records/{name.removeprefix("book/results/")}"' in card
 
 
-CLAIMS = runpy.run_path(str(ROOT / "book/_ext/claims.py"))
-APP = SimpleNamespace(config=SimpleNamespace(moved_pages={}))
+with pytest.MonkeyPatch.context() as patched:
+    patched.syspath_prepend(str(ROOT / "book/_ext"))
+    CLAIMS = runpy.run_path(str(ROOT / "book/_ext/claims.py"))
+
+
+def render(view: str, rows: list[dict[str, object]]) -> str:
+    return str(CLAIMS["render"](view, rows, {}, "../").astext())
 
 
 def shown(view: str, rows: list[dict[str, object]]) -> str:
-    return html.unescape(re.sub(r"<[^>]*>", "", CLAIMS["render"](view, rows, APP, "../")))
+    return html.unescape(re.sub(r"<[^>]*>", "", render(view, rows)))
 
 
 def test_the_summary_counts_every_claim_once() -> None:
     rows = CLAIMS["read"]()
     for view in ("summary", "outcome"):
-        table = re.sub(r'<ul class="ledger-legend">.*', "", CLAIMS["render"](view, rows, APP, ""))
+        table = re.sub(r'<ul class="ledger-legend">.*', "", render(view, rows))
         counts = re.findall(r'class="tally">.*?</svg> (\d+) ', table, re.DOTALL)
         expected = rows if view == "summary" else [row for row in rows if row["where"]]
         assert sum(map(int, counts)) == len(expected)
@@ -246,9 +250,7 @@ def test_every_verdict_has_a_shape_of_its_own_and_its_words(verdict: str) -> Non
     assert verdict in shown("cards", [row])
     assert f"1 {verdict}" in shown("summary", [row])
     drawn = [
-        re.search(
-            r"<svg [^>]*>(.*?)</svg>", CLAIMS["render"]("here", [row | {"verdict": v}], APP, "")
-        )
+        re.search(r"<svg [^>]*>(.*?)</svg>", render("here", [row | {"verdict": v}]))
         for v in CLAIMS["VERDICTS"]
     ]
     assert len({found[1] for found in drawn if found}) == len(CLAIMS["VERDICTS"])
