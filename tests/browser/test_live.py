@@ -1,6 +1,6 @@
 """Pages that run in the browser: their text is the notebook's, and what a reader does with them.
 
-The runtime has to be there: `python book/_ext/live.py`, which `make test-browser` sees to.
+The runtime has to be there: `python book/assets.py runtime`, which `make test-browser` sees to.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 import numpy as np
 import pytest
+from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import Browser
 from safetensors.numpy import load_file, save_file
 
@@ -72,7 +73,7 @@ def run(reader: Reader, **values: str) -> None:
 
 
 def cells(reader: Reader) -> list[dict[str, Any]]:
-    """Of each code cell: whether its output is live, its text, its pictures, the note beside it."""
+    """Of each code cell: whether its output is live, what it holds, the note beside it."""
     found: list[dict[str, Any]] = reader.page.evaluate(
         """Promise.all([...document.querySelectorAll("div.cell")]
           .filter(cell => cell.querySelector("div.cell_input")).map(async cell => {
@@ -82,6 +83,8 @@ def cells(reader: Reader) -> list[dict[str, Any]]:
               live: cell.classList.contains("live-cell"),
               text: [...cell.querySelectorAll(".output.stream pre")]
                 .map(p => p.textContent).join(""),
+              tables: [...cell.querySelectorAll(".cell_output table")].map(table =>
+                [...table.rows].map(row => [...row.cells].map(td => td.textContent))),
               pictures: images.length,
               wide: images.filter(image => !image.hidden).every(image => image.naturalWidth > 100),
               note: [...cell.querySelectorAll(".live-note")].map(p => p.textContent).join(""),
@@ -91,8 +94,13 @@ def cells(reader: Reader) -> list[dict[str, Any]]:
     return found
 
 
-def published(name: str) -> list[tuple[str, int]]:
-    """Of each code cell of a committed notebook: what it printed, and how many figures it drew."""
+def rows(table: Tag) -> list[list[str]]:
+    """The text of a table's cells."""
+    return [[td.get_text() for td in row.select("th, td")] for row in table.select("tr")]
+
+
+def published(name: str) -> list[dict[str, Any]]:
+    """Of each code cell of a committed notebook: what it printed, its tables, its pictures."""
     notebook = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text(encoding="utf-8"))
     found = []
     for cell in notebook["cells"]:
@@ -100,8 +108,11 @@ def published(name: str) -> list[tuple[str, int]]:
             outputs = cell["outputs"]
             text = "".join("".join(o["text"]) for o in outputs if o["output_type"] == "stream")
             data = [o.get("data", {}) for o in outputs]
-            sliders = ["".join(d["text/html"]).count("<img") for d in data if "text/html" in d]
-            found.append((text, sum("image/svg+xml" in d for d in data) + sum(sliders)))
+            shown = "".join("".join(d.get("text/html", "")) for d in data)
+            html = BeautifulSoup(shown, "html.parser")
+            drawn = sum("image/svg+xml" in d for d in data) + len(html.select("img"))
+            tables = [rows(table) for table in html.select("table")]
+            found.append({"text": text, "tables": tables, "pictures": drawn})
     return found
 
 
@@ -111,7 +122,7 @@ def alert(reader: Reader) -> str:
 
 def test_there_are_pages_that_run() -> None:
     assert {"background", "theorem-1", "theorem-2", "theorem-3", "smaller"} <= set(PAGES)
-    assert (SITE / "_static/live-assets/licences.txt").is_file(), "python book/_ext/live.py"
+    assert (SITE / "_static/live-assets/licences.txt").is_file(), "python book/assets.py runtime"
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -123,7 +134,7 @@ def test_a_page_run_here_says_what_the_book_says(opened: Callable[..., Reader], 
     assert reader.page.evaluate(STATE) == "done", alert(reader)
     for index, (here, there) in enumerate(zip(cells(reader), published(name), strict=True), 1):
         if here["live"]:
-            assert (index, here["text"], here["pictures"]) == (index, *there)
+            assert (index, {key: here[key] for key in there}) == (index, there)
             assert here["wide"], f"cell {index} has an empty picture"
         else:  # a cell that trains: its published output stays, with the way to run it
             assert f"companion run {name}" in here["note"]
