@@ -1,4 +1,4 @@
-/* Previews of what links lead to, and the scripts of interactive figures where a page has one. */
+/* Previews of what links lead to, the scripts of interactive figures where a page has one, and wide formulas by keyboard. */
 (() => {
   const here = new URL(".", document.currentScript.src);
   const site = new URL("..", here).href;
@@ -14,6 +14,28 @@
     load("d3/d3.min.js")
       .then(() => load("plot/plot.umd.min.js"))
       .then(() => load("explore.js"));
+
+  // A formula that is wider than the page scrolls; the keyboard does so where it can stop.
+  const stop = () => {
+    for (const formula of document.querySelectorAll("div.math"))
+      if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
+      else formula.removeAttribute("tabindex");
+  };
+  addEventListener("resize", stop);
+  document.addEventListener("toggle", stop, true); // what was folded has no width
+  document.fonts.ready.then(stop);
+
+  // A picture of many panels would be too small to read on a phone: it keeps most of its size, and scrolls.
+  addEventListener("load", () => {
+    if (innerWidth > 600) return;
+    for (const picture of document.querySelectorAll(".cell_output figure.align-default img")) {
+      if (!picture.clientWidth || picture.naturalWidth < 1.8 * picture.clientWidth) continue;
+      const box = Object.assign(document.createElement("div"), { className: "wide-picture", tabIndex: 0 });
+      picture.replaceWith(box);
+      box.append(picture);
+      picture.style.width = `${0.7 * picture.naturalWidth}px`;
+    }
+  });
 
   let loading, wanted;
   const box = document.createElement("div");
