@@ -91,10 +91,8 @@ def singular_values(thetas: Float[Array, "records rows columns"]) -> Float[Array
     return np.asarray(np.linalg.svd(thetas[:, :-CLASSES, :n], compute_uv=False))
 
 
-def gradient_norms(
-    theta: Float[Array, "rows columns"], data: Sequences, count: int = 100
-) -> Float[Array, " 784"]:
-    """‖∂loss/∂h⁽ᵏ⁾‖₂ for each step k, its mean over the first ``count`` sequences."""
+def gradient_norms(theta: Float[Array, "rows columns"], data: Sequences) -> Float[Array, " 784"]:
+    """‖∂loss/∂h⁽ᵏ⁾‖₂ for each step k, its mean over the first hundred sequences."""
     import torch
 
     from companion.training.reference import losses
@@ -102,7 +100,7 @@ def gradient_norms(
     n = theta.shape[1] - 2
     gates = (theta.shape[0] - CLASSES) // n
     at = torch.from_numpy(np.array(theta, dtype=np.float64)[None]).requires_grad_()
-    x, y = (torch.from_numpy(a[:, :count].astype(np.float64)) for a in (data.x, data.y))
+    x, y = (torch.from_numpy(a[:, :100].astype(np.float64)) for a in (data.x, data.y))
     states: list[torch.Tensor] = []
     loss, _ = losses(at, x, y, gates, "cross-entropy", states)
     found = torch.autograd.grad(loss.sum() * x.shape[1], states)

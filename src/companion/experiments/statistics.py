@@ -58,9 +58,7 @@ def interval(d: Float[Array, " pairs"], summary: Summary, level: float = 0.95) -
     return Interval(estimate, low, high, len(d))
 
 
-def coverage(
-    d: Float[Array, " pairs"], summary: Summary, level: float = 0.95, draws: int = 1000
-) -> float:
+def coverage(d: Float[Array, " pairs"], summary: Summary, level: float = 0.95) -> float:
     """How often the interval of N values drawn from ``d`` holds the mean or median of ``d``.
 
     Examples
@@ -70,7 +68,7 @@ def coverage(
     True
     """
     d, n = np.asarray(d, dtype=float), len(d)
-    sample = d[np.random.default_rng(0).integers(0, n, (draws, n))]
+    sample = d[np.random.default_rng(0).integers(0, n, (1000, n))]
     truth = _with_ends(d, summary, level)[0]
     _, low, high = _with_ends(sample, summary, level)
     return float(np.mean((low <= truth + 1e-15) & (truth - 1e-15 <= high)))

@@ -216,17 +216,17 @@ def describe(realisation: Realisation) -> dict[str, float | list[float]]:
     }
 
 
-def restart(realisation: Realisation, level: float = 0.99) -> int:
+def restart(realisation: Realisation) -> int:
     """Steps until the teacher, restarted from 0 in the middle, answers as if it had run throughout.
 
     That is the memory of its answers: the first step from which on the R² of the restarted teacher
-    against the other, over the test sequences, stays at ``level``.
+    against the other, over the test sequences, stays at 0.99.
     """
     teacher, x = realisation.teacher, realisation.x_test
     at = x.shape[1] // 2
     known, again = teacher(x)[:, at:], teacher(x[:, at:])
     missed = np.mean((known - again) ** 2, axis=(0, 2)) / np.mean(known**2, axis=(0, 2))
-    below = np.flatnonzero(missed > 1 - level)
+    below = np.flatnonzero(missed > 1 - 0.99)
     return int(below[-1] + 1) if below.size else 0
 
 

@@ -11,8 +11,10 @@ import functools
 import hashlib
 import io
 import json
+import re
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -22,11 +24,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from companion.theory.certificate import Certificate, CertificateError, recheck
+from companion.theory.certificate import CertificateError, recheck
 from companion.training.students import is_lost
 
-Given = Mapping[str, Any]
-Reading = Mapping[str, Any]
+Given = Mapping[str, Any]  # what a rule asks, or one reading of it
 CLAIMS, RULES = "book/claims.yaml", "book/results/recorded-rules.yaml"
 KINDS = ("synthetic", "systems", "capacity", "mnist")
 # Curve of Figure 4 -> its name and learning rate in the table of the poster's curves.
@@ -69,21 +70,20 @@ class Claim:
     digits: int | None = None
 
 
-def file_bytes(path: Path) -> bytes:
-    """The bytes of a file; `Damaged` names one that is not there."""
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Name the file in what goes wrong while it is read."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Damaged(f"{path} cannot be read: {error.strerror}.") from error
+        yield
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, CertificateError) as error:
+        raise Damaged(f"{path} cannot be read: {error}") from error
 
 
 def mapping(path: Path) -> dict[str, Any]:
     """The mapping that a JSON or YAML file holds; `Damaged` names one that holds none."""
-    data = file_bytes(path)
-    try:
+    with reading(path):
+        data = path.read_bytes()
         found = json.loads(data) if path.suffix == ".json" else yaml.safe_load(data)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise Damaged(f"{path} cannot be read: {error}.") from error
     if not isinstance(found, dict):
         raise Damaged(f"{path} holds a {type(found).__name__}, where a mapping is expected.")
     return found
@@ -100,13 +100,11 @@ class Published:
     @functools.cached_property
     def table(self) -> pd.DataFrame:
         """All rows."""
-        data = file_bytes(self.path)
-        if hashlib.sha256(data).hexdigest() not in self.record["tables"].values():
-            raise Damaged(f"{self.path} is not the table that the record of {self.name} names.")
-        try:
+        with reading(self.path):
+            data = self.path.read_bytes()
+            if hashlib.sha256(data).hexdigest() not in self.record["tables"].values():
+                raise ValueError(f"it is not the table that the record of {self.name} names.")
             return pd.read_parquet(io.BytesIO(data))
-        except (OSError, ValueError) as error:  # pyarrow's own are both
-            raise Damaged(f"{self.path} cannot be read: {error}.") from error
 
     @functools.cached_property
     def rows(self) -> pd.DataFrame:
@@ -171,10 +169,11 @@ class Evidence:
     def poster(self) -> pd.DataFrame:
         """The poster's curves, as read off its figures."""
         path = self.root / "book/results/poster-figures.csv"
-        data = file_bytes(path).replace(b"\r\n", b"\n")
-        if hashlib.sha256(data).hexdigest() != self.book["common"]["poster_figures_sha256"]:
-            raise Damaged(f"{path} is not the table that {CLAIMS} names.")
-        return pd.read_csv(io.BytesIO(data))
+        with reading(path):
+            data = path.read_bytes().replace(b"\r\n", b"\n")
+            if hashlib.sha256(data).hexdigest() != self.book["common"]["poster_figures_sha256"]:
+                raise ValueError(f"it is not the table that {CLAIMS} names.")
+            return pd.read_csv(io.BytesIO(data))
 
     def curve(self, figure: int, model: str, rate: float = 0.01) -> dict[int, tuple[float, float]]:
         """Hidden units -> value and reading error of one of the poster's curves; 0 for a line."""
@@ -212,13 +211,16 @@ class Evidence:
                 if not any((path.parent / f"{stem}.json").is_file() for stem in stems):
                     raise Damaged(f"{path} has no record beside it.")
 
-    def certificate(self, name: str) -> tuple[str, Certificate]:
-        """A certificate of that name, proved again from its file, and the file."""
-        file = f"book/results/certificates/{name}.json"
-        try:
-            return file, recheck(self.root / file)
-        except (CertificateError, OSError, ValueError) as error:
-            raise Damaged(f"{file} is no certificate: {error}") from error
+    def certificates(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The files of certificates, proved again, each of the kind and about what its name says."""
+        files = tuple(f"book/results/certificates/{name}.json" for name in names)
+        for name, file in zip(names, files, strict=True):
+            kind, words = self.book["common"]["certificates"][name]
+            with reading(self.root / file):
+                found = recheck(self.root / file)
+            if found.kind != kind or not re.search(words, found.statement):
+                raise Damaged(f"{file} proves something else: {found.statement}")
+        return files
 
     def run(self, kind: str, wanted: Given, least: Given) -> Published:
         """The earliest run with these parameters, and at least these."""
@@ -229,7 +231,7 @@ class Evidence:
         what = ", ".join(f"{k} {v}" for k, v in wanted.items())
         raise NotTested(f"no published run of {kind} with {what}")
 
-    def scores(self, given: Given, reading: Reading, model: str, n: int) -> pd.Series:
+    def scores(self, given: Given, reading: Given, model: str, n: int) -> pd.Series:
         """Test R² of each system's student, by seed and number of the system.
 
         A student is lost when it diverged or is worse than the answer 0; the reading says whether

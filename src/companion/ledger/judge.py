@@ -12,25 +12,15 @@ note : a remark, where there is nothing to reproduce, or what Coq has not checke
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from companion.ledger.evidence import (
-    FIGURE_4,
-    Claim,
-    Damaged,
-    Evidence,
-    Given,
-    NotTested,
-    Published,
-    Reading,
-)
-from companion.ledger.measures import CHECKS, MEASURES, Answer, Found, Numbers
+from companion.ledger.evidence import FIGURE_4, Claim, Evidence, Given, NotTested
+from companion.ledger.measures import CHECKS, MEASURES, Answer, Numbers
 
 LEDGER = "book/results/claims.json"
 VERDICTS = (
@@ -38,12 +28,7 @@ VERDICTS = (
     "note",
 )  # fmt: skip
 # What a rule without readings of its own asks: as the first runs were judged.
-PLAIN = {
-    "training": "as described",
-    "summary": "mean",
-    "lost": "left out",
-    "record": "last update",
-}
+PLAIN = {"training": "as described", "summary": "mean", "lost": "left out", "record": "last update"}
 
 
 @dataclass(frozen=True)
@@ -101,9 +86,9 @@ def _other(then: Any, now: Any) -> dict[str, Any]:
     }
 
 
-def _age(e: Evidence, claim: Claim, runs: list[Published]) -> tuple[str, dict[str, Any]]:
+def _age(e: Evidence, claim: Claim, runs: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """``rule_status`` and ``changed`` of a row."""
-    held = {run.name: e.rule_of(run, claim.id) for run in runs}
+    held = {name: e.rule_of(e.used[name], claim.id) for name in runs}
     now = {k: v for k, v in claim.rule.items() if k != "note"}  # a remark decides nothing
     known = {name: _other(rule, now) for name, rule in sorted(held.items()) if rule}
     if changed := {name: what for name, what in known.items() if what}:
@@ -120,7 +105,7 @@ def judge(claim: Claim, e: Evidence) -> Row:
         finding = Finding("not tested", str(error), poster_number(e, claim.rule["given"]))
     if note := claim.rule.get("note"):
         finding = replace(finding, verdict="note", why=note)
-    return Row(claim, finding, *_age(e, claim, [e.used[name] for name in finding.runs]))
+    return Row(claim, finding, *_age(e, claim, finding.runs))
 
 
 def ledger(root: Path) -> list[Row]:
@@ -138,26 +123,13 @@ def ledger(root: Path) -> list[Row]:
 def as_json(rows: list[Row]) -> str:
     """The ledger as the file ``LEDGER``; numbers to 12 digits, so that processors agree."""
     text = json.dumps([row.json() for row in rows], ensure_ascii=False)
-    known = {"Infinity": None, "-Infinity": None, "NaN": None}  # JSON has none of them
-    rounded = json.loads(
-        text, parse_float=lambda s: float(f"{float(s):.12g}"), parse_constant=known.get
+    rounded = json.loads(  # JSON has no infinity
+        text, parse_float=lambda s: float(f"{float(s):.12g}"), parse_constant=lambda _: None
     )
     return json.dumps(rounded, ensure_ascii=False, indent=1) + "\n"
 
 
 # --- judges
-
-
-def _certificates(e: Evidence, given: Given) -> tuple[str, ...]:
-    """The files of a rule's certificates, each of the kind and about what its name says."""
-    found = []
-    for name in given.get("certificates", ()):
-        file, certificate = e.certificate(name)
-        kind, words = e.book["common"]["certificates"][name]
-        if certificate.kind != kind or not re.search(words, certificate.statement):
-            raise Damaged(f"{file} proves something else: {certificate.statement}")
-        found.append(file)
-    return tuple(found)
 
 
 def proved(e: Evidence, claim: Claim) -> Finding:
@@ -170,7 +142,7 @@ def proved(e: Evidence, claim: Claim) -> Finding:
         raise NotTested(f"{unknown[0]} is not among the statements checked by `make proofs`")
     if "counter" in given and CHECKS[given["counter"]]() != (True, True):
         return Finding("contradicted", "the counter-example does not fail")
-    files = _certificates(e, given)
+    files = e.certificates(given.get("certificates", ()))
     axioms = {axiom for name in given["statements"] for axiom in known[name]["axioms"]}
     said = f"Coq: {', '.join(named)}, on "
     said += f"{len(axioms)} axioms of its library" if axioms else "no axiom"
@@ -181,19 +153,19 @@ def proved(e: Evidence, claim: Claim) -> Finding:
 
 def certified(e: Evidence, claim: Claim) -> Finding:
     """Certificates that are proved again from their files."""
-    files = _certificates(e, claim.rule["given"])
+    files = e.certificates(claim.rule["given"]["certificates"])
     return Finding("certified", here=f"{len(files)} certificates re-checked", files=files)
 
 
 def listed(e: Evidence, claim: Claim) -> Finding:
     """What the record of the proofs lists beside the checked: proved on paper, or open."""
     given = claim.rule["given"]
-    status = {one["name"]: one["status"] for one in e.proofs["paper"]}.get(given["name"])
-    if status is None:
+    known = {one["name"]: one["status"] for one in e.proofs["paper"]}
+    if given["name"] not in known:
         raise NotTested(f"the record of the proofs does not list {given['name']}")
-    said = {"paper": "proved on paper", "open": "open"}[status]
-    why = f"{said}; {given['on']}"
-    return Finding("note", why, here="Coq: not among the statements that it has checked")
+    said = {"paper": "proved on paper", "open": "open"}[known[given["name"]]]
+    here = "Coq: not among the statements that it has checked"
+    return Finding("note", f"{said}; {given['on']}", here=here)
 
 
 def executed(e: Evidence, claim: Claim) -> Finding:
@@ -205,7 +177,8 @@ def executed(e: Evidence, claim: Claim) -> Finding:
     if given.get("counter") and not fails:
         return Finding("contradicted", "the counter-example does not fail")
     verdict = "depends on" if given.get("counter") else "proved"
-    return Finding(verdict, given.get("on", ""), here=given["said"], files=_certificates(e, given))
+    files = e.certificates(given.get("certificates", ()))
+    return Finding(verdict, given.get("on", ""), here=given["said"], files=files)
 
 
 def consistent(e: Evidence, claim: Claim) -> Finding:
@@ -222,13 +195,13 @@ def consistent(e: Evidence, claim: Claim) -> Finding:
 def measured(e: Evidence, claim: Claim) -> Finding:
     """A measure taken under each reading of the experiment, all of which must say yes."""
     given = claim.rule["given"]
-    readings = given.get("experiments") or given["readings"]
+    readings, measure = given.get("experiments") or given["readings"], MEASURES[given["measure"]]
     numbers: Numbers = {}
     answers: dict[str, Answer] = {}
     lines, missing = [], []
     for name in readings:
         try:
-            found, answers[name] = answer(e, given, {**PLAIN, "experiment": name})
+            found, answers[name] = measure(e, given, {**PLAIN, "experiment": name})
         except NotTested as error:
             answers[name] = "not run"
             missing.append(error)
@@ -270,15 +243,10 @@ def would_decide(numbers: Numbers, units: str) -> str:
     return f"{many} {units} would decide"
 
 
-def answer(e: Evidence, given: Given, reading: Reading) -> Found:
-    """The numbers of a rule's measure under one reading, and its answer."""
-    return MEASURES[given["measure"]](e, given, reading)
-
-
-def answer_of(e: Evidence, given: Given, reading: Reading) -> Answer:
-    """The answer alone; "not run" where that reading was not."""
+def answer_of(e: Evidence, given: Given, reading: Given) -> Answer:
+    """The answer of a rule's measure under one reading; "not run" where that was not."""
     try:
-        return answer(e, given, reading)[1]
+        return MEASURES[given["measure"]](e, given, reading)[1]
     except NotTested:
         return "not run"
 
@@ -291,7 +259,7 @@ def read(e: Evidence, claim: Claim) -> Finding:
     """
     given = claim.rule["given"]
     primary, readings = given["primary"], given["readings"]
-    numbers, found = answer(e, given, primary)
+    numbers, found = MEASURES[given["measure"]](e, given, primary)
     runs = tuple(sorted(e.used))
     others = [(k, v) for k, values in readings.items() for v in values if v != primary[k]]
     answers, against = {"primary": found}, []

@@ -17,7 +17,7 @@ from scipy import stats
 
 from companion.experiments.statistics import Interval, coverage, interval, pairs_to_decide
 from companion.experiments.synthetic import optimum
-from companion.ledger.evidence import FIGURE_4, Evidence, Given, NotTested, Reading
+from companion.ledger.evidence import FIGURE_4, Evidence, Given, NotTested
 from companion.theory.network import ACTIVATIONS, RNN, simulate
 from companion.theory.similarity import similarity
 
@@ -67,14 +67,14 @@ def _enough(values: Any, given: Given, what: str) -> Array:
     return found
 
 
-def _fit(d: Array, given: Given, reading: Reading, level: float) -> bool:
+def _fit(d: Array, given: Given, reading: Given, level: float) -> bool:
     """Whether a mean's interval covers as often as it says, within the rule's allowance."""
     if reading["summary"] == "median" or "coverage" not in given:
         return True
     return bool(coverage(d, "mean", level) >= level - given["coverage"])
 
 
-def contrast(e: Evidence, given: Given, reading: Reading) -> Found:
+def contrast(e: Evidence, given: Given, reading: Given) -> Found:
     """Differences a − b of test R² in pairs of systems, each against a margin.
 
     ``pairs`` lists [[model, n], [model, n]]; the model "optimum" is 1/(1 + 10^(−SNR/10)). ``is``:
@@ -102,7 +102,7 @@ def contrast(e: Evidence, given: Given, reading: Reading) -> Found:
     return _together(parts, summary, "low", "high", "systems")
 
 
-def curve(e: Evidence, given: Given, reading: Reading) -> Found:
+def curve(e: Evidence, given: Given, reading: Given) -> Found:
     """Our summary at each size of the poster's curve, against its value within its reading error.
 
     With ``poster_systems`` the interval is that of the difference to a mean of as many other
@@ -126,7 +126,7 @@ def curve(e: Evidence, given: Given, reading: Reading) -> Found:
     return _together(parts, "n", summary, "low", "high", "poster", "error", "systems")
 
 
-def divergence(e: Evidence, given: Given, reading: Reading) -> Found:
+def divergence(e: Evidence, given: Given, reading: Given) -> Found:
     """Lost students of two models on the same systems: exact sign test.
 
     Over systems, by which of the two lost more sizes; with ``each`` over students, as if the sizes
@@ -142,7 +142,7 @@ def divergence(e: Evidence, given: Given, reading: Reading) -> Found:
     return {"lost": [float(a.sum()), float(b.sum())], "of": [float(of)]}, answer
 
 
-def within(e: Evidence, given: Given, reading: Reading) -> Found:
+def within(e: Evidence, given: Given, reading: Given) -> Found:
     """Median over the systems of one of their properties, against ``low`` to ``high``.
 
     ``of`` reduces a system's units or modes to one number ("mean", "min" or "max"). With ``every``
@@ -177,7 +177,7 @@ def _side(e: Evidence, given: Given, name: str, units: int) -> tuple[float, floa
     return v.mean(), v.mean() * (1 - v.mean()) / 10_000, np.inf, len(v)
 
 
-def accuracy(e: Evidence, given: Given, reading: Reading) -> Found:
+def accuracy(e: Evidence, given: Given, reading: Given) -> Found:
     """Differences of test accuracy a − b on permuted MNIST, from the early-stopped weights.
 
     ``pairs`` lists [[curve, N], [curve, N]]; the curve "poster NAME" is the poster's own. Welch's
@@ -265,6 +265,6 @@ CHECKS: dict[str, Callable[[], tuple[bool, bool]]] = {
     "bounded states": _states,
     "expansive": _expansive,
 }
-MEASURES: dict[str, Callable[[Evidence, Given, Reading], Found]] = {
+MEASURES: dict[str, Callable[[Evidence, Given, Given], Found]] = {
     f.__name__: f for f in (contrast, curve, divergence, within, accuracy)
 }
