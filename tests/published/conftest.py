@@ -29,7 +29,12 @@ def row(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the report: every row with its outcome."""
-    words = {"passed": "as published", "failed": "differs", "skipped": "not run"}
+    words = {
+        "passed": "as published",
+        "failed": "differs",
+        "error": "not made",
+        "skipped": "not run",
+    }
     for outcome, word in words.items():
         for report in terminalreporter.stats.get(outcome, []):
             if "tests/published" not in report.nodeid:

@@ -80,8 +80,8 @@ def _packed(archive: Path) -> Iterator[tuple[str, bytes]]:
         for member in tar:
             if member.offset_data + member.size > UNPACKED:
                 raise OSError(f"it unpacks to more than {UNPACKED} bytes")
-            source = tar.extractfile(member)
-            if source and (name := Path(member.name).name) in FILES:
+            wanted = member.isfile() and (name := Path(member.name).name) in FILES
+            if wanted and (source := tar.extractfile(member)):
                 yield name, source.read()
 
 

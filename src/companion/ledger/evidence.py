@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -112,7 +111,7 @@ class Published:
         table = self.table
         return table[table["update"] == table["update"].max()] if "update" in table else table
 
-    def has(self, wanted: Given, least: Given = MappingProxyType({})) -> bool:
+    def has(self, wanted: Given, least: Given) -> bool:
         """Whether it had these parameters, and at least these; one not known yet was 0."""
         had = self.record["parameters"]
         enough = all(had.get(k, 0) >= v for k, v in least.items())
@@ -244,7 +243,7 @@ class Evidence:
         parts = []
         for run in self.published("synthetic"):
             seed = run.record["parameters"]["seed"]
-            if not run.has(wanted) or seed not in given.get("seeds", [seed]):
+            if not run.has(wanted, {}) or seed not in given.get("seeds", [seed]):
                 continue
             rows = run.rows[(run.rows["model"] == model) & (run.rows["hidden_units"] == n)]
             if len(rows) and column in rows:
