@@ -25,8 +25,6 @@ LARGEST |= {"file": 400, "function": 60}
 KERNELS = {
     "companion/training/engines/lanes.py",
     "companion/training/engines/cpu.py",
-    "companion/training/engines/batch.py",
-    "companion/training/engines/cuda.py",
 }
 
 

@@ -31,7 +31,7 @@ def cuda() -> ModuleType:
 
     from companion.training.engines import cuda as module
 
-    assert isinstance(module.passes, InterpretedFunction)  # by tests/conftest.py
+    assert isinstance(module.recur, InterpretedFunction)  # by tests/conftest.py
     return module
 
 
@@ -106,16 +106,18 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from companion.training.engines.cuda import passes
+from companion.training.engines.cuda import recur
 
-sizes = dict(m=2, p=2, BP=16, NP=16, MP=2, PP=2)
-names = ("theta", "x", "y", "states", "gradient", "losses")
-types = {n: "*fp32" for n in names} | {n: "i32" for n in "BTn"}
-for backward in (True, False):
-    constants = sizes | {"BACKWARD": backward}
-    source = ASTSource(passes, types | {n: "constexpr" for n in constants}, constants)
-    built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 1})
-    assert built.asm["cubin"] and ".local" not in built.asm["ptx"]  # nothing outside registers
+types = {n: "*fp32" for n in ("theta", "h", "delta")} | {n: "i32" for n in
+    ("B", "T", "n", "w", "rows")}
+for NP in (16, 32, 128):
+    for backward in (True, False):
+        constants = {"BP": 16, "NP": NP, "BACKWARD": backward}
+        source = ASTSource(recur, types | {n: "constexpr" for n in constants}, constants)
+        options = {"num_warps": NP // 16}
+        built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+        assert built.asm["cubin"]
+        assert NP > 32 or ".local" not in built.asm["ptx"]  # nothing outside registers
 """
 
 

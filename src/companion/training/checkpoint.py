@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from companion.theory.files import write_whole
+from companion.theory.network import Array
 from companion.training.students import State, require
 
-Array = np.ndarray
 STATE = ("theta", "mean", "square", "diverged")
 
 
@@ -38,7 +38,7 @@ def code() -> str:
 
 
 class Checkpoint:
-    """The file of one group of students; it says its name, its batches and its SHA-256.
+    """The file of one group of students; it says its name and its SHA-256.
 
     Compiled code reads and writes where shapes tell it to, so a file that is not what it should be,
     since it was damaged, swapped or made by other means, is not used: `load` warns of it.
@@ -59,28 +59,28 @@ class Checkpoint:
         self.state, self.records, self.made = state, records, made
         self.of_a_longer_call = False
 
-    def _says(self, arrays: dict[str, Array], batches: str) -> dict[str, str]:
-        """What stands in the file beside its arrays."""
-        content = digest(
-            self.path.name, batches, *(part for kv in sorted(arrays.items()) for part in kv)
-        )
-        return {"name": self.path.name, "batches": batches, "sha256": content}
-
-    def save(self, state: State, count: int, batches: Array) -> None:
-        """Write the state after ``count`` records, whole or not at all."""
-        if self.of_a_longer_call:
-            return
+    def _arrays(self, state: State, count: int) -> dict[str, Array]:
+        """What is in the file after ``count`` records."""
         arrays = {name: getattr(state, name) for name in STATE} | {"records": self.records[:count]}
         arrays |= {f"made {name}": a[:, :count] for name, a in self.made.items()}
-        arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-        says = self._says(arrays, digest(batches[: state.update]))
-        with FileLock(self.lock):
-            write_whole(self.path, save(arrays, metadata=says))
+        return {name: np.ascontiguousarray(a) for name, a in arrays.items()}
 
-    def load(self, batches: Array) -> tuple[State, int]:
+    def _says(self, arrays: dict[str, Array]) -> dict[str, str]:
+        """What stands in the file beside its arrays."""
+        parts = (part for name in sorted(arrays) for part in (name, arrays[name]))
+        return {"name": self.path.name, "sha256": digest(self.path.name, *parts)}
+
+    def save(self, state: State, count: int) -> None:
+        """Write the state after ``count`` records, whole or not at all."""
+        if not self.of_a_longer_call:
+            arrays = self._arrays(state, count)
+            with FileLock(self.lock):
+                write_whole(self.path, save(arrays, metadata=self._says(arrays)))
+
+    def load(self) -> tuple[State, int]:
         """Read the last state and its number of records; where none is to be had, the start and 0.
 
-        One of a call with more updates is left alone, and one with other batches made again.
+        One of a call with more updates is left alone.
         """
         with FileLock(self.lock):  # who holds it writes: what is half written was left by a kill
             for left in self.path.parent.glob(".*.safetensors.*"):
@@ -91,33 +91,22 @@ class Checkpoint:
             with safe_open(os.fspath(self.path), framework="numpy") as file:
                 says, names = file.metadata() or {}, file.keys()
                 arrays = {name: file.get_tensor(name) for name in names}
-            require(
-                says == self._says(arrays, says.get("batches", "")),
-                "its name or its SHA-256 is another's",
-            )
-            records = arrays["records"]
-            update, count = int(records[-1]), len(records)
+            require(says == self._says(arrays), "its name or its SHA-256 is another's")
+            count, update = len(arrays["records"]), int(arrays["records"][-1])
             self.of_a_longer_call = update > self.records[-1]
-            same = says["batches"] == digest(batches[:update])
-            if not (same and np.array_equal(records, self.records[:count])):
+            if not np.array_equal(arrays["records"], self.records[:count]):
                 return self.state, 0
-            self._check(arrays, count)
+            for name, like in self._arrays(self.state, count).items():
+                a, finite = arrays[name], name in STATE
+                require(
+                    (a.dtype, a.shape) == (like.dtype, like.shape)
+                    and (not finite or np.isfinite(a).all()),
+                    f"{name} is {a.dtype} of shape {a.shape}; needed: {like.dtype} of {like.shape}"
+                    + ", finite" * finite,
+                )
         except (SafetensorError, OSError, KeyError, IndexError, TypeError, ValueError) as error:
             warnings.warn(f"{self.path} is damaged ({error}) and is made again", stacklevel=2)
             return self.state, 0
         for name, values in self.made.items():
             values[:, :count] = arrays[f"made {name}"]
         return State(**{name: arrays[name] for name in STATE}, update=update), count
-
-    def _check(self, arrays: dict[str, Array], count: int) -> None:
-        """Refuse arrays of another dtype or shape, and states that are not finite."""
-        wanted = {name: getattr(self.state, name) for name in STATE}
-        wanted |= {f"made {name}": a[:, :count] for name, a in self.made.items()}
-        for name, like in wanted.items():
-            a = arrays[name]
-            same = (a.dtype, a.shape) == (like.dtype, like.shape)
-            require(
-                same and (name not in STATE or np.isfinite(a).all()),
-                f"{name} is {a.dtype} of shape {a.shape}; needed: {like.dtype} of {like.shape}"
-                + ", finite" * (name in STATE),
-            )

@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from tqdm import tqdm
 
 from companion.theory.checks import whole_number
+from companion.theory.network import Array
 from companion.training.checkpoint import Checkpoint, code, digest
 from companion.training.engines import Backend, available, constructor, grouped, processors
 from companion.training.result import Fit
@@ -32,8 +33,7 @@ from companion.training.students import (
     require,
 )
 
-Array = np.ndarray
-Trained = tuple[Group, State, dict[str, Array]]  # with what was made, by record: see `_Plan.blank`
+Trained = dict[str, Array]  # of a student what `_Plan.blank` has, "theta" and "diverged"
 
 
 @contextmanager
@@ -43,24 +43,19 @@ def _bar(total: int, progress: bool) -> Iterator[tqdm[Any]]:
     with (
         Path(watched or os.devnull).open("a", encoding="utf-8") as file,
         tqdm(
-            total=total,
-            unit="update",
-            unit_scale=True,
-            file=file if watched else None,
+            total=total, unit="update", unit_scale=True, file=file if watched else None,
             disable=not (progress or watched),
         ) as bar,
-    ):
+    ):  # fmt: skip
         yield bar
 
 
 def fit(
     students: Sequence[Student], train: Sequences, *, updates: int, batch: int = 10,
     options: Options | None = None, held_out: Mapping[str, Sequences] | None = None,
-    initial: Sequence[Float[Array, "_ _"]] | None = None,
-    batches: Int[Array, "updates batch"] | None = None, seed: int = 0,
-    record_every: int | None = None, backend: Backend = "auto", dtype: str = "float32",
-    threads: int | None = None, checkpoint: Path | str | None = None,
-    keep_history: bool = False, progress: bool = False,
+    initial: Sequence[Float[Array, "_ _"]] | None = None, seed: int = 0,
+    record_every: int | None = None, backend: Backend = "auto", threads: int | None = None,
+    checkpoint: Path | str | None = None, keep_history: bool = False, progress: bool = False,
 ) -> Fit:  # fmt: skip
     """Train independent students, each on its realisation of the data.
 
@@ -68,16 +63,14 @@ def fit(
     ----------
     students : what to train; models and sizes may be mixed.
     train : the training sequences of every realisation.
-    updates, batch : number of updates, and of sequences in each.
+    updates, batch, seed : number of updates, of sequences in each, and what draws these, alike for
+        all students, whose data differ anyway: each pass in a new order, a remainder left out.
     options : what the students share; by default Keras' Adam without clipping or output bias.
     held_out : named sets that R² or accuracy is recorded on, such as "validation" and "test".
         Nothing is chosen by them here.
     initial : Θ of each student (`assemble`, `initial_theta`); drawn from its seed by default.
-    batches : the sequences of each update, the same for all students, whose data differ anyway;
-        drawn from ``seed`` by default: each pass in a new order, a remainder left out.
     record_every : updates between records; by default one pass over the data.
     backend : "cpu", "cuda", or "reference" (torch autograd); "auto" takes a GPU if there is one.
-    dtype : "float32", or with the reference "float64".
     threads : of the CPU back end; by default one for each processor this process may use.
     checkpoint : a folder. At each record, each group of students is saved there, and a later call
         with the same arguments goes on from there, to a result equal bit for bit; so does one with
@@ -99,39 +92,48 @@ def fit(
     """
     start = time.perf_counter()
     workers = processors() if threads is None else whole_number("threads", threads, 1)
-    plan = _plan(
-        students, train, updates, batch, options, held_out, initial, batches, seed, record_every,
-        backend, dtype, keep_history, checkpoint,
+    plan = _Plan(
+        students, train, updates, batch, options, held_out, initial, seed, record_every, backend,
+        keep_history, checkpoint,
     )  # fmt: skip
     with _bar(updates * len(students), progress) as bar:
-        groups, trained = _train_groups(plan, workers, bar.update)
-    return _result(plan, groups, trained, time.perf_counter() - start)
+        trained = _train_groups(plan, workers, bar.update)
+    return _result(plan, trained, time.perf_counter() - start)
 
 
-@dataclass(frozen=True, eq=False)
 class _Plan:
-    """What `fit` was asked for, checked and complete."""
+    """What `fit` was asked for: refused if bad, before any work, and made complete."""
 
-    students: tuple[Student, ...]
-    train: Sequences
-    options: Options
-    held_out: dict[str, Sequences]
-    power: dict[str, Array]
-    thetas: list[Array]
-    batches: Array
-    every: int
-    records: Array
-    backend: str
-    dtype: str
-    keep_history: bool
-    folder: Path | None
+    def __init__(
+        self, students: Sequence[Student], train: Sequences, updates: int, batch: int,
+        options: Options | None, held_out: Mapping[str, Sequences] | None,
+        initial: Sequence[Array] | None, seed: int, every: int | None, backend: Backend,
+        keep_history: bool, checkpoint: Path | str | None,
+    ) -> None:  # fmt: skip
+        self.students, self.train, self.held_out = tuple(students), train, dict(held_out or {})
+        self.options = Options() if options is None else options
+        data = {"train": train} | {f"held_out[{k!r}]": d for k, d in self.held_out.items()}
+        for name, value in (data | {"options": self.options}).items():
+            kind = Options if name == "options" else Sequences
+            if not isinstance(value, kind):
+                raise TypeError(f"{name} is a {type(value).__name__}; it must be {kind.__name__}.")
+        updates, batch = whole_number("updates", updates, 0), whole_number("batch", batch, 1)
+        self.backend, self.keep_history = available(backend), keep_history
+        self.power = _power(train, self.held_out, self.options)
+        rng, count = np.random.default_rng(whole_number("seed", seed, 0)), train.x.shape[1]
+        self.batches = draw_batches(count, batch, updates, rng)
+        self.thetas = _thetas(self.students, train, initial)
+        self.every = count // batch if every is None else whole_number("record_every", every, 1)
+        self.records = np.unique([*range(self.every, updates + 1, self.every), updates])
+        self.folder = None if checkpoint is None else Path(checkpoint)
 
     def blank(self, theta: Array) -> dict[str, Array]:
         """By record: the loss, the score on each held-out set and, if kept, Θ."""
-        made = {"loss": np.full((len(theta), len(self.records)), np.nan)}
-        made |= {f"score {name}": made["loss"].copy() for name in self.held_out}
+        shape = len(theta), len(self.records)
+        names = ["loss", *(f"score {name}" for name in self.held_out)]
+        made = {name: np.full(shape, np.nan) for name in names}
         if self.keep_history:
-            made["history"] = np.zeros((*made["loss"].shape, *theta.shape[1:]), dtype=self.dtype)
+            made["history"] = np.zeros((*shape, *theta.shape[1:]), dtype=theta.dtype)
         return made
 
     def name(self) -> str:
@@ -139,43 +141,6 @@ class _Plan:
         data = [a for d in (self.train, *self.held_out.values()) for a in (d.x, d.y)]
         what = (self.options, self.backend, list(self.held_out), self.keep_history, self.every)
         return digest(code(), *data, *what, self.batches[:1])
-
-
-def _plan(
-    students: Sequence[Student], train: Sequences, updates: int, batch: int,
-    options: Options | None, held_out: Mapping[str, Sequences] | None,
-    initial: Sequence[Array] | None, batches: Array | None, seed: int, every: int | None,
-    backend: Backend, dtype: str, keep_history: bool, checkpoint: Path | str | None,
-) -> _Plan:  # fmt: skip
-    """Refuse what is bad, before any work, and fill in what was left out."""
-    options, held_out = Options() if options is None else options, dict(held_out or {})
-    _check_types({"train": train} | {f"held_out[{k!r}]": d for k, d in held_out.items()}, Sequences)
-    _check_types({"options": options}, Options)
-    updates, seed = whole_number("updates", updates, 0), whole_number("seed", seed, 0)
-    name = available(backend)
-    require(
-        dtype == "float32" or (dtype, name) == ("float64", "reference"),
-        f"dtype is {dtype!r} with backend {name!r}; allowed: 'float32', and 'float64' with "
-        "backend='reference'.",
-    )
-    power = _power(train, held_out, options)
-    batches = _batches(train.x.shape[1], updates, batch, batches, seed)
-    thetas = _thetas(students, train, initial, dtype)
-    if every is None:
-        every = max(1, train.x.shape[1] // batches.shape[1])
-    every = whole_number("record_every", every, 1)
-    records = np.unique([*range(every, updates + 1, every), updates])
-    folder = None if checkpoint is None else Path(checkpoint)
-    return _Plan(
-        tuple(students), train, options, held_out, power, thetas, batches, every, records, name,
-        dtype, keep_history, folder,
-    )  # fmt: skip
-
-
-def _check_types(given: Mapping[str, object], kind: type) -> None:
-    for name, value in given.items():
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} is a {type(value).__name__}; it must be {kind.__name__}.")
 
 
 def _power(
@@ -212,23 +177,8 @@ def _power(
     return power
 
 
-def _batches(count: int, updates: int, batch: int, given: Array | None, seed: int) -> Array:
-    """The sequences of each update, of ``count``: as given, or drawn from the seed."""
-    if given is None:
-        batch = whole_number("batch", batch, 1)
-        return draw_batches(count, batch, updates, np.random.default_rng(seed))
-    a = np.asarray(given)
-    right = a.dtype.kind in "iu" and a.ndim == 2 and len(a) == updates and a.shape[1] > 0
-    require(
-        right and (a.size == 0 or 0 <= a.min() <= a.max() < count),
-        f"batches has dtype {a.dtype} and shape {a.shape}; it must hold integers from 0 to "
-        f"{count - 1}, one row for each of the {updates} updates.",
-    )
-    return a
-
-
 def _thetas(
-    students: Sequence[Student], train: Sequences, given: Sequence[Array] | None, dtype: str
+    students: Sequence[Student], train: Sequences, given: Sequence[Array] | None
 ) -> list[Array]:
     """Where each student starts: as given, or drawn from its seed."""
     R, m, p = len(train.x), train.x.shape[-1], train.y.shape[-1]
@@ -237,7 +187,7 @@ def _thetas(
         given = [initial_theta(s, m, p) for s in students]
     entries = f"initial has {len(given)} entries for {len(students)} students."
     require(len(given) == len(students), entries)
-    thetas = [np.asarray(theta, dtype=dtype) for theta in given]
+    thetas = [np.asarray(theta, dtype=np.float32) for theta in given]
     for i, (s, theta) in enumerate(zip(students, thetas, strict=True)):
         require(s.data < R, f"student {i} is on realisation {s.data}; there are {R}, from 0.")
         n, shape = s.hidden_units, (s.gates * s.hidden_units + p, s.hidden_units + m + 1)
@@ -251,14 +201,12 @@ def _thetas(
     return thetas
 
 
-def _train_groups(
-    plan: _Plan, workers: int, advanced: Callable[[int], object]
-) -> tuple[list[list[int]], list[Trained]]:
+def _train_groups(plan: _Plan, workers: int, advanced: Callable[[int], object]) -> list[Trained]:
     """Train all groups, some at a time; the first that fails, or Ctrl-C, stops the others.
 
     They stop at their next record, and have saved it.
     """
-    engine_of, width = constructor(plan.backend, plan.dtype, plan.options.loss)
+    engine_of, width = constructor(plan.backend, plan.options.loss)
     groups = grouped(plan.students, width, mixed=plan.backend == "cuda")
     stop, lock = threading.Event(), threading.Lock()
     common = ""
@@ -270,7 +218,7 @@ def _train_groups(
         with lock:
             advanced(updates)
 
-    def run(members: list[int]) -> Trained:
+    def run(members: list[int]) -> list[Trained]:
         try:
             return _train_group(plan, members, engine_of, common, stop, count)
         except BaseException:
@@ -280,34 +228,31 @@ def _train_groups(
     # the GPU and torch's own threads are shared already
     with ThreadPoolExecutor(workers if plan.backend == "cpu" else 1) as pool:
         try:
-            return groups, list(pool.map(run, groups))
+            found = dict(zip(chain(*groups), chain(*pool.map(run, groups)), strict=True))
         except BaseException:  # also an interrupt of this thread
             stop.set()
             raise
+    return [found[i] for i in range(len(found))]
 
 
 def _train_group(
-    plan: _Plan,
-    members: list[int],
-    engine_of: Callable[[Group], Engine],
-    common: str,
-    stop: threading.Event,
-    advanced: Callable[[int], object],
-) -> Trained:
+    plan: _Plan, members: list[int], engine_of: Callable[[Group], Engine], common: str,
+    stop: threading.Event, advanced: Callable[[int], object],
+) -> list[Trained]:  # fmt: skip
     """Train one group from record to record, from where its checkpoint left it, if it has one."""
     group = Group(tuple(plan.students[i] for i in members), plan.options, plan.train)
-    state = State.start(group.padded([plan.thetas[i] for i in members], plan.dtype))
+    state = State.start(group.padded([plan.thetas[i] for i in members]))
     made, done, checkpoint = plan.blank(state.theta), 0, None
     if plan.folder is not None:
         name = digest(common, group.students, state.theta)[:20]
         checkpoint = Checkpoint(plan.folder, name, state, plan.records, made)
-        state, done = checkpoint.load(plan.batches)
+        state, done = checkpoint.load()
     advanced(state.update * len(members))
     engine = engine_of(group)
-    for column in range(done, len(plan.records)):
+    for column, update in enumerate(plan.records[done:], start=done):
         if stop.is_set():
             break
-        batches = plan.batches[state.update : plan.records[column]]
+        batches = plan.batches[state.update : update]
         if len(batches):
             state, losses = engine.advance(state, batches)
             made["loss"][:, column] = losses.mean(1)
@@ -317,42 +262,44 @@ def _train_group(
         if plan.keep_history:
             made["history"][:, column] = state.theta
         if checkpoint is not None:
-            checkpoint.save(state, column + 1, plan.batches)
+            checkpoint.save(state, column + 1)
         advanced(len(batches) * len(members))
-    return group, state, made
+    found = []
+    for j, inside in enumerate(group.places):
+        of = {name: values[j] for name, values in made.items()}
+        if plan.keep_history:
+            of["history"] = of["history"][:, *inside]
+        found.append(of | {"theta": state.theta[j][inside], "diverged": state.diverged[j]})
+    return found
 
 
-def _result(plan: _Plan, groups: list[list[int]], trained: list[Trained], seconds: float) -> Fit:
-    """Put what the groups came to in the order of the students."""
-    found = {}
-    for members, (group, state, made) in zip(groups, trained, strict=True):
-        for j, (i, inside) in enumerate(zip(members, group.places, strict=True)):
-            theta, frozen = state.theta[j][inside], int(state.diverged[j])
-            of = {key: values[j] for key, values in made.items()}
-            if plan.keep_history:
-                of["history"] = of["history"][:, *inside]
-            where = _where(plan, plan.students[i], theta, frozen) if frozen >= 0 else ""
-            found[i] = theta, of, frozen, where
-    thetas, made_of, diverged, where_of = zip(*(found[i] for i in range(len(found))), strict=True)
+def _result(plan: _Plan, trained: list[Trained], seconds: float) -> Fit:
+    """Join what the students came to."""
+
+    def joined(name: str) -> Array:
+        return np.stack([of[name] for of in trained])
+
     return Fit(
         plan.students,
         plan.options,
-        thetas,
+        tuple(of["theta"] for of in trained),
         plan.records,
-        np.stack([of["loss"] for of in made_of]),
-        {name: np.stack([of[f"score {name}"] for of in made_of]) for name in plan.held_out},
-        np.array(diverged),
-        where_of,
+        joined("loss"),
+        {name: joined(f"score {name}") for name in plan.held_out},
+        joined("diverged"),
+        tuple(_where(plan, s, of) for s, of in zip(plan.students, trained, strict=True)),
         plan.backend,
         seconds,
-        tuple(of["history"] for of in made_of) if plan.keep_history else (),
+        tuple(of["history"] for of in trained) if plan.keep_history else (),
     )
 
 
-def _where(plan: _Plan, student: Student, theta: Array, update: int) -> str:
+def _where(plan: _Plan, student: Student, of: Trained) -> str:
     """Where the first inf or NaN arose, on the batch of the update that could not be made."""
+    if of["diverged"] < 0:
+        return ""
     from companion.training.reference import first_non_finite
 
-    index, data, i = plan.batches[update], plan.train, student.data
-    return first_non_finite(theta, data.x[i, index], data.y[i, index], student.gates,
-                            plan.options.loss)  # fmt: skip
+    index, i = plan.batches[of["diverged"]], student.data
+    return first_non_finite(of["theta"], plan.train.x[i, index], plan.train.y[i, index],
+                            student.gates, plan.options.loss)  # fmt: skip

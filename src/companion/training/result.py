@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
+from companion.theory.network import Array
 from companion.training.students import Options, Student
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Array = np.ndarray
 COLUMNS = {
     "student": "number of the student in the fit",
     "model": "rnn, urnn, contractive or lstm",

@@ -18,9 +18,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from companion.theory.checks import whole_number
-from companion.theory.network import RNN
+from companion.theory.network import RNN, Array
 
-Array = np.ndarray
+Stack = Float[Array, "k rows columns"]  # Θ of k students
+Batches = Int[Array, "updates batch"]  # the sequences of each update, by number
+Losses = Float[Array, "k updates"]
+Errors = Float[Array, " k"]
 Model = Literal["rnn", "urnn", "contractive", "lstm"]
 Initialisation = Literal["orthogonal", "identity", "glorot"]
 Optimiser = Literal["adam", "rmsprop"]
@@ -35,7 +38,8 @@ def require(holds: Any, message: str) -> None:
         raise ValueError(message)
 
 
-def _one_of(name: str, value: Any, allowed: Any) -> None:
+def one_of(name: str, value: Any, allowed: Any) -> None:
+    """Refuse a value that is none of the words of a Literal type."""
     words = get_args(allowed)
     require(value in words, f"{name} is {value!r}; allowed: {', '.join(words)}.")
 
@@ -64,8 +68,8 @@ class Student:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _one_of("model", self.model, Model)
-        _one_of("initialisation", self.initialisation, Initialisation)
+        one_of("model", self.model, Model)
+        one_of("initialisation", self.initialisation, Initialisation)
         for name, least in (("hidden_units", 1), ("data", 0), ("seed", 0)):
             # as an int, so that equal students are written alike in a checkpoint's name
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
@@ -108,14 +112,14 @@ class Options:
     loss: Loss = "mean-square"
 
     def __post_init__(self) -> None:
-        _one_of("optimiser", self.optimiser, Optimiser)
-        _one_of("convention", self.convention, Convention)
-        _one_of("projection", self.projection, Projection)
-        _one_of("loss", self.loss, Loss)
+        one_of("optimiser", self.optimiser, Optimiser)
+        one_of("convention", self.convention, Convention)
+        one_of("projection", self.projection, Projection)
+        one_of("loss", self.loss, Loss)
         bias, clip = self.output_bias, self.clip
         require(isinstance(bias, bool), f"output_bias is {bias!r}; it must be True or False.")
-        positive = clip is None or 0 < clip < np.inf
-        require(positive, f"clip is {clip}; it must be positive, or None.")
+        allowed = clip is None or 0 < clip < np.inf
+        require(allowed, f"clip is {clip}; it must be positive, or None.")
 
     @property
     def decay(self) -> tuple[float, float]:
@@ -126,15 +130,13 @@ class Options:
 
     def schedule(self, first: int, last: int) -> Float[Array, "2 updates"]:
         """(αₜ, εₜ) of Θ ← Θ − rate αₜ m/(√v + εₜ) for updates t = first + 1 … last."""
-        epsilon = 1e-7 if self.convention == "keras" else 1e-8
-        t = np.arange(first + 1, last + 1)
-        if self.optimiser == "rmsprop":
-            return np.stack([np.ones(len(t)), np.full(len(t), epsilon)])
-        beta_1, beta_2 = self.decay
-        root = np.sqrt(1 - beta_2**t)
-        return np.stack(
-            [root / (1 - beta_1**t), epsilon * (root**0 if self.convention == "keras" else root)]
-        )
+        keras, t = self.convention == "keras", np.arange(first + 1, last + 1)
+        alpha, epsilon = np.ones(len(t)), np.full(len(t), 1e-7 if keras else 1e-8)
+        if self.optimiser == "adam":
+            beta_1, beta_2 = self.decay
+            root = np.sqrt(1 - beta_2**t)
+            alpha, epsilon = root / (1 - beta_1**t), epsilon * (1 if keras else root)
+        return np.stack([alpha, epsilon])
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,8 +156,7 @@ class Sequences:
             f"x has shape {x} and y {y}; they must be (R, S, T, m) and (R, S, T, p) or "
             "(R, S, 1, p): realisations, sequences, time steps, features.",
         )
-        for name in ("x", "y"):
-            a = getattr(self, name)
+        for name, a in (("x", self.x), ("y", self.y)):
             require(
                 a.dtype.kind == "f" and a.size and np.isfinite(a).all(),
                 f"{name} has dtype {a.dtype} and shape {a.shape}; it must hold finite floats and "
@@ -176,9 +177,8 @@ class Sequences:
         >>> [part.x.shape[1] for part in data.split(3, 2)]
         [3, 2, 5]
         """
-        ends = np.cumsum([0, *counts, self.x.shape[1] - sum(counts)]).tolist()
-        parts = [slice(*ends[i : i + 2]) for i in range(len(ends) - 1)]
-        return tuple(Sequences(self.x[:, part], self.y[:, part]) for part in parts)
+        x, y = (np.split(a, np.cumsum(counts, dtype=int), axis=1) for a in (self.x, self.y))
+        return tuple(map(Sequences, x, y))
 
     @property
     def power(self) -> Float[Array, " R"]:
@@ -198,14 +198,14 @@ class State:
     update : the number of updates made.
     """
 
-    theta: Float[Array, "k rows columns"]
-    mean: Float[Array, "k rows columns"]
-    square: Float[Array, "k rows columns"]
+    theta: Stack
+    mean: Stack
+    square: Stack
     diverged: Int[Array, " k"]
     update: int = 0
 
     @classmethod
-    def start(cls, theta: Float[Array, "k rows columns"]) -> State:
+    def start(cls, theta: Stack) -> State:
         """Begin at these Θ, with moments 0."""
         return cls(theta, theta * 0, theta * 0, np.full(len(theta), -1))
 
@@ -225,12 +225,6 @@ class Group:
         return self.students[0].gates, largest, self.train.x.shape[-1], self.train.y.shape[-1]
 
     @property
-    def rotating(self) -> list[bool]:
-        """Whether the W of each student is moved by rotations."""
-        exponential = self.options.projection == "exponential"
-        return [exponential and s.model == "urnn" for s in self.students]
-
-    @property
     def data(self) -> list[int]:
         """The realisation of each student."""
         return [s.data for s in self.students]
@@ -238,19 +232,16 @@ class Group:
     @property
     def places(self) -> list[tuple[Array, ...]]:
         """Where each student's Θ lies in one of the largest size, whose other entries stay 0."""
-        G, n, m, p = self.sizes
-        found = []
+        (G, n, m, p), found = self.sizes, []
         for own in (np.arange(s.hidden_units) for s in self.students):
             rows = np.concatenate([*(own + g * n for g in range(G)), np.arange(p) + G * n])
             found.append(np.ix_(rows, np.concatenate([own, np.arange(m + 1) + n])))
         return found
 
-    def padded(
-        self, thetas: Sequence[Float[Array, "_ _"]], dtype: str = "float32"
-    ) -> Float[Array, "k rows columns"]:
+    def padded(self, thetas: Sequence[Float[Array, "_ _"]]) -> Stack:
         """Stack the Θ of each student, filled up with 0 to the largest size."""
         G, n, m, p = self.sizes
-        out = np.zeros((len(thetas), G * n + p, n + m + 1), dtype=dtype)
+        out = np.zeros((len(thetas), G * n + p, n + m + 1), dtype=np.float32)
         for theta, own, inside in zip(out, thetas, self.places, strict=True):
             theta[inside] = own
         return out
@@ -259,14 +250,10 @@ class Group:
 class Engine(Protocol):
     """A back end that holds one group's data where it computes."""
 
-    def advance(
-        self, state: State, batches: Int[Array, "updates batch"]
-    ) -> tuple[State, Float[Array, "k updates"]]:
+    def advance(self, state: State, batches: Batches) -> tuple[State, Losses]:
         """Make the updates on these batches; the state after them, and the loss of each."""
 
-    def evaluate(
-        self, theta: Float[Array, "k rows columns"], held_out: Sequences
-    ) -> Float[Array, " k"]:
+    def evaluate(self, theta: Stack, held_out: Sequences) -> Errors:
         """Measure each student's mean squared error, or share of wrong answers, on other data."""
 
 
@@ -340,9 +327,7 @@ def initial_theta(student: Student, m: int, p: int) -> Float[Array, "rows column
     return assemble({"W": W, "F": F, "b": b, "C": C})
 
 
-def draw_batches(
-    sequences: int, batch: int, updates: int, rng: np.random.Generator
-) -> Int[Array, "updates batch"]:
+def draw_batches(sequences: int, batch: int, updates: int, rng: np.random.Generator) -> Batches:
     """Cut each pass over the data, in a new random order, into batches; leave a remainder out."""
     allowed = 1 <= batch <= sequences
     require(allowed, f"batch is {batch}; it must be from 1 to {sequences}, the sequences.")

@@ -1,21 +1,21 @@
 """Which engine trains which students; each compiled one stands beside its plain twin.
 
 The twin of all is `companion.training.reference`. On the CPU, `cpu` puts students of one model and
-size side by side, and `batch` the sequences of one student, for classification; on a GPU `cuda`
-has a kernel for each of the two.
+size side by side, and `batch` the sequences of one student, for classification; on a GPU, `cuda`
+takes all at once. `step` is what follows a gradient; `lanes` is what the kernels are written in.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-from companion.training.students import Engine, Group, Loss, Student, require
+from companion.training.students import Engine, Group, Loss, Student, one_of, require
 
 Backend = Literal["auto", "reference", "cpu", "cuda"]
 
@@ -32,8 +32,7 @@ def available(backend: Backend) -> str:
     >>> available("cpu")
     'cpu'
     """
-    names = ", ".join(get_args(Backend))
-    require(backend in get_args(Backend), f"backend is {backend!r}; allowed: {names}.")
+    one_of("backend", backend, Backend)
     if backend in ("cpu", "reference"):
         return backend
     import torch
@@ -48,10 +47,9 @@ def available(backend: Backend) -> str:
     return "cuda" if here and torch.cuda.is_available() else backend.replace("auto", "cpu")
 
 
-def constructor(backend: str, dtype: str, loss: Loss) -> tuple[Callable[[Group], Engine], int]:
+def constructor(backend: str, loss: Loss) -> tuple[Callable[[Group], Engine], int]:
     """Find the constructor of a back end's engines, and how many students one of them takes."""
-    last = loss == "cross-entropy"
-    if backend == "cpu" and last:
+    if backend == "cpu" and loss == "cross-entropy":
         from companion.training.engines.batch import Batch
 
         return Batch, 1
@@ -66,11 +64,10 @@ def constructor(backend: str, dtype: str, loss: Loss) -> tuple[Callable[[Group],
     from companion.training.reference import NewtonSchulz, Reference
 
     if backend == "cuda":
-        from companion.training.engines.cuda import BatchCuda, Cuda
+        from companion.training.engines.cuda import Cuda
 
-        kernel = BatchCuda if last else Cuda
-        return lambda group: (NewtonSchulz if group.sizes[0] == 4 else kernel)(group, "cuda"), 4096
-    return lambda group: Reference(group, getattr(torch, dtype)), 64
+        return lambda group: (NewtonSchulz if group.sizes[0] == 4 else Cuda)(group, "cuda"), 4096
+    return lambda group: Reference(group, torch.float32), 64
 
 
 def grouped(students: Sequence[Student], width: int, mixed: bool) -> list[list[int]]:
@@ -78,20 +75,18 @@ def grouped(students: Sequence[Student], width: int, mixed: bool) -> list[list[i
 
     The longest groups come first, so that no thread is left with one at the end.
     """
-    kinds: dict[Any, list[int]] = {}
+    kinds, turn = defaultdict(list), Counter[Any]()
     for i, s in enumerate(students):
-        kinds.setdefault(s.gates if mixed else (s.model, s.hidden_units), []).append(i)
-    parts = []
-    for members in kinds.values():
-        turn: Counter[int] = Counter()
-        order = {}
-        for i in members:  # one student of each realisation after another: groups share their data
-            order[i] = (turn[students[i].data], students[i].data)
-            turn[students[i].data] += 1
-        members.sort(key=order.__getitem__)
-        parts += np.array_split(members, -(-len(members) // width))
-    parts.sort(key=lambda part: -students[part[0]].gates * students[part[0]].hidden_units)
-    return [[int(i) for i in part] for part in parts]
+        kind = s.gates if mixed else (s.model, s.hidden_units)
+        # one student of each realisation after another, so that groups share their data
+        kinds[kind].append((turn[kind, s.data], s.data, i))
+        turn[kind, s.data] += 1
+    groups = [
+        part[:, -1].tolist()
+        for of in kinds.values()
+        for part in np.array_split(sorted(of), -(-len(of) // width))
+    ]
+    return sorted(groups, key=lambda of: -students[of[0]].gates * students[of[0]].hidden_units)
 
 
 def processors() -> int:

@@ -12,27 +12,19 @@ x_q]. The gradient is summed over the lanes at the end. All else is the referenc
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from numba import cfunc, types
 
+from companion.theory.network import Array
 from companion.training.engines.cpu import CHUNK, VECTORS, aligned, lstm_cell, relu_cell
-from companion.training.engines.lanes import (
-    LANES,
-    call,
-    contraction,
-    load,
-    prefetch,
-    store,
-    zero,
-)
+from companion.training.engines.lanes import LANES, call, contraction, load, prefetch, store, zero
 from companion.training.engines.step import compiled
 from companion.training.reference import NewtonSchulz, Tensor
-from companion.training.students import Group, State
+from companion.training.students import Batches, Group, Losses, State
 
-Array = np.ndarray
 NEAR = 64  # units up to which the states are asked for ahead; larger ones take as long to work on
 TOGETHER = 4  # vectors of sequences in a pass: with 6 rows of Θ they fill the registers
 
@@ -43,10 +35,11 @@ def kernels(gates: int, n: int, m: int, p: int, S: int) -> tuple[int, int]:
     rows, w, U, D = gates * n, n + m + 1, n + m, gates * n + p
     cell_forward, cell_backward = (lstm_cell if gates == 4 else relu_cell)(n, m, p, S, shared=True)
     readout = contraction(p, S, a=(w, 1), b=(U, 1), out=(1, D), initial=(w, 0), shared=True)
-    by_row = contraction(rows, U, a=(1, D), b=(1, U), out=(w, 1), initial=(w, 1))
-    by_one = contraction(rows, 1, a=(1, D), b=None, out=(w, 1), initial=(w, 1))
-    by_state = contraction(p, n, a=(1, D), b=(1, U), out=(w, 1), initial=(w, 1))
-    by_last = contraction(p, 1, a=(1, D), b=None, out=(w, 1), initial=(w, 1))
+    of_gradient: dict[str, Any] = {"a": (1, D), "out": (w, 1), "initial": (w, 1)}
+    by_row = contraction(rows, U, b=(1, U), **of_gradient)
+    by_one = contraction(rows, 1, b=None, **of_gradient)
+    by_state = contraction(p, n, b=(1, U), **of_gradient)
+    by_last = contraction(p, 1, b=None, **of_gradient)
 
     @cfunc(types.void(*[VECTORS] * 4, types.intp, types.intp))
     def forward(theta, u, d, cells, T, top):
@@ -102,26 +95,21 @@ def run(passes, theta, x, y, sizes, scratch, gradient):
                         u[(q * S + s) * U + n + j, lane] = x[b, q, j]
         call(forward, (theta, u, d, cells), (T, top))
         for s in range(S):
-            at = (top * S + s) * D + rows
             for lane in range(LANES):
-                b = first + s * LANES + lane
+                at, b = (top * S + s) * D + rows, first + s * LANES + lane
+                answer, total, right = d[at : at + p, lane], np.float32(0), np.float32(0)
                 if b >= B:
-                    for k in range(p):
-                        d[at + k, lane] = 0
+                    answer[:] = 0
                     continue
-                best, largest, answer = 0, d[at, lane], np.float32(0)
+                best = answer.argmax()
+                largest = answer[best]
                 for k in range(p):
-                    if d[at + k, lane] > largest:
-                        best, largest = k, d[at + k, lane]
-                    answer += y[b, k] * d[at + k, lane]
-                total = np.float32(0)
-                for k in range(p):
-                    total += np.exp(d[at + k, lane] - largest)
-                loss += np.log(total) + largest - answer
+                    right += y[b, k] * answer[k]
+                    total += np.exp(answer[k] - largest)
+                loss += np.log(total) + largest - right
                 wrong += y[b, best] == 0 or not np.isfinite(total)
                 for k in range(p):
-                    share = np.exp(d[at + k, lane] - largest) / total
-                    d[at + k, lane] = share - y[b, k]
+                    answer[k] = np.exp(answer[k] - largest) / total - y[b, k]
         if len(gradient):
             g[:] = 0
             call(backward, (theta, u, d, cells, g), (T,))
@@ -131,29 +119,6 @@ def run(passes, theta, x, y, sizes, scratch, gradient):
                     total += g[i, lane]
                 gradient[i] += total
     return loss / B, wrong / B
-
-
-@compiled
-def moments(mean, square, g, clip, betas, others):
-    """Take a gradient into the optimiser's moments; False, and they stay, if it is not finite."""
-    norm = np.float32(0)
-    for i in range(len(g)):
-        norm += g[i] * g[i]
-    if not np.isfinite(norm):
-        return False
-    factor = min(np.float32(1), clip / np.sqrt(norm))
-    for i in range(len(g)):
-        step = g[i] * factor
-        mean[i] = betas[0] * mean[i] + others[0] * step
-        square[i] = betas[1] * square[i] + others[1] * step * step
-    return True
-
-
-@compiled
-def move(theta, mean, root, rate, epsilon):
-    """Θ − rate m/(√v + ε), in the reference's order of operations."""
-    for i in range(len(theta)):
-        theta[i] -= rate * mean[i] / (root[i] + epsilon)
 
 
 class Batch(NewtonSchulz):
@@ -174,58 +139,57 @@ class Batch(NewtonSchulz):
         if T not in self.scratch:
             states = TOGETHER * (2 * n + (T + 1) * 6 * n) if G == 4 else 1
             deltas = (min(CHUNK, T) + 1) * TOGETHER * (rows + p)
-            vectors = ((T + 1) * TOGETHER * (n + m), deltas, states, len(theta))
+            vectors = ((T + 1) * TOGETHER * (n + m), deltas, states, theta.size)
             self.scratch[T] = tuple(map(aligned, vectors))
         u, _, cells, _ = scratch = self.scratch[T]
         u[: S * (n + m)] = 0  # h₋₁, where another S may have left states
         cells[S * 2 * n : S * 8 * n] = 0  # c₋₁ likewise
-        loss, error = run(kernels(G, n, m, p, S), theta, x, y, (rows, n, S), scratch, gradient)
+        passes, sizes = kernels(G, n, m, p, S), (rows, n, S)
+        loss, error = run(passes, theta.ravel(), x, y, sizes, scratch, gradient.ravel())
         return loss, error
 
-    def advance(
-        self, state: State, batches: Int[Array, "updates batch"]
-    ) -> tuple[State, Float[Array, "1 updates"]]:
-        """The state after these batches, and the training loss of each."""
-        if self.group.rotating[0]:
+    @np.errstate(over="ignore", invalid="ignore")  # where it is then frozen
+    def advance(self, state: State, batches: Batches) -> tuple[State, Losses]:
+        """The state after these batches: the reference's, to the bit but for the norm's sum."""
+        options, student = self.group.options, self.group.students[0]
+        _, n, _, p = self.group.sizes
+        if student.model == "urnn" and options.projection == "exponential":
             return super().advance(state, batches)
-        options, (_, n, _, p) = self.group.options, self.group.sizes
-        theta, mean, square = (a.copy() for a in (state.theta, state.mean, state.square))
-        frozen, g = int(state.diverged[0]), np.zeros_like(theta[0])
-        clip = np.float32(np.inf if options.clip is None else options.clip)
-        betas, others = (
-            tuple(map(np.float32, b)) for b in (options.decay, 1 - np.array(options.decay))
-        )
-        schedule = options.schedule(state.update, state.update + len(batches)).astype(np.float32).T
-        rate, losses = np.float32(self.group.students[0].learning_rate), []
-        flat = [a.ravel() for a in (theta, mean, square, g)]
+        theta, mean, square = map(self._tensor, (state.theta, state.mean, state.square))
+        frozen, losses = int(state.diverged[0]), []
+        schedule = options.schedule(state.update, state.update + len(batches)).T
         for update, (index, (alpha, epsilon)) in enumerate(
             zip(batches, schedule, strict=True), start=state.update
         ):
-            g[:] = 0
-            loss, _ = self._run(flat[0], self.x[index], self.y[index], flat[3])
+            g = np.zeros(theta.shape, dtype=np.float32)
+            loss, _ = self._run(theta.numpy(), self.x[index], self.y[index], g)
+            losses.append(np.float32(loss))
             g /= np.float32(len(index))
             if not options.output_bias:
-                g[-p:, -1] = 0
-            losses.append(np.float32(loss))
-            finite = np.isfinite(losses[-1])
-            if frozen < 0 and finite and moments(*flat[1:], clip, betas, others):
-                root = torch.from_numpy(flat[2]).sqrt()  # not NumPy's: an ulp apart in places
-                move(flat[0], flat[1], root.numpy(), rate * alpha, epsilon)
-            elif frozen < 0:
+                g[:, -p:, -1] = 0
+            norm = np.sqrt(np.cumsum(g * g)[-1])  # in one order, whatever the processor
+            if frozen < 0 and not np.isfinite([norm, losses[-1]]).all():
                 frozen = update
-            if frozen < 0 and self.constrained.any():
-                theta[:] = self.projected(torch.from_numpy(theta), n).numpy()
-        done = state.update + len(batches)
-        return State(theta, mean, square, np.array([frozen]), done), np.array(losses)[None]
+            if frozen >= 0:
+                continue
+            if options.clip is not None and norm > options.clip:
+                g *= np.float32(options.clip) / norm
+            mean, square, step = self.step(mean, square, torch.from_numpy(g), alpha, epsilon)
+            theta = theta - step
+            if student.model in ("urnn", "contractive"):
+                theta = self.projected(theta, n)
+        at, m, v = (a.numpy() for a in (theta, mean, square))
+        made = state.update + len(batches)
+        return State(at, m, v, np.array([frozen]), made), np.array(losses)[None]
 
     def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and gradient by the compiled passes."""
-        g = np.zeros(theta[0].numel(), dtype=np.float32)
-        loss, _ = self._run(theta[0].numpy().ravel(), x[0].numpy(), y[0, :, 0].numpy(), g)
-        return torch.tensor([loss]), torch.from_numpy(g).view_as(theta) / x.shape[1]
+        g = np.zeros(theta.shape, dtype=np.float32)
+        loss, _ = self._run(theta.numpy(), x[0].numpy(), y[0, :, 0].numpy(), g)
+        return torch.tensor([loss]), torch.from_numpy(g) / x.shape[1]
 
     def error(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """The share of wrong answers by the compiled forward pass."""
         nothing = np.zeros(0, dtype=np.float32)
-        at = theta[0].numpy().ravel()
-        return torch.tensor([self._run(at, x[0].numpy(), y[0, :, 0].numpy(), nothing)[1]])
+        at = theta.numpy(), x[0].numpy(), y[0, :, 0].numpy()
+        return torch.tensor([self._run(*at, nothing)[1]])

@@ -16,13 +16,16 @@ of Θ is Σ_q d[q] ⊗ [u[q], 1]. Each size is compiled once a process, in about
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numba import cfunc, types
 
+from companion.theory.network import Array
+from companion.training.engines import step
 from companion.training.engines.lanes import (
     LANES,
     add,
@@ -38,20 +41,17 @@ from companion.training.engines.lanes import (
     tanh,
     zero,
 )
-from companion.training.engines.step import compiled, inlined, train
-from companion.training.students import Group, Sequences, State
+from companion.training.engines.step import compiled, inlined
+from companion.training.students import Batches, Errors, Group, Losses, Sequences, Stack, State
 
-Array = np.ndarray
 CHUNK = 16  # steps of the backward pass between sums; their rows stay in the first-level cache
 AHEAD = 48  # steps ahead of use that data are asked for; the data are larger than any cache
 PARALLEL = 2  # sequences run together at most: independent sums hide each other’s latency
-
 VECTORS = types.CPointer(types.float32)
+Cell = tuple[Callable[..., Any], Callable[..., Any]]  # a step forward, a step backward
 
 
-def relu_cell(
-    n: int, m: int, p: int, S: int, shared: bool = False
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def relu_cell(n: int, m: int, p: int, S: int, shared: bool = False) -> Cell:
     """The two steps of an RNN; backward takes ``terms`` rows of d from ``first`` to the row above.
 
     With ``shared``, Θ is one student's, and the lanes are sequences.
@@ -75,9 +75,7 @@ def relu_cell(
     return forward, backward
 
 
-def lstm_cell(
-    n: int, m: int, p: int, S: int, shared: bool = False
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def lstm_cell(n: int, m: int, p: int, S: int, shared: bool = False) -> Cell:
     """Cells: S rows [∂h, ∂c] of scratch, then by q and s rows [i, f, g, o, c, tanh c] of q − 1."""
     w, U, D, V = n + m + 1, n + m, 4 * n + p, 6 * n
     of_theta: dict[str, Any] = {"b": (U, 1), "out": (1, V), "initial": (w, 0), "shared": shared}
@@ -133,9 +131,10 @@ def kernel(gates: int, n: int, m: int, p: int, S: int) -> int:
     rows, w, U, D = gates * n, n + m + 1, n + m, gates * n + p
     cell_forward, cell_backward = (lstm_cell if gates == 4 else relu_cell)(n, m, p, S)
     readout = contraction(p, S, a=(w, 1), b=(U, 1), out=(1, D), initial=(w, 0))
-    by_state = contraction(D, n, a=(1, D), b=(1, U), out=(w, 1), initial=(w, 1))
-    by_input = contraction(rows, m, a=(1, D), b=(1, U), out=(w, 1), initial=(w, 1))
-    by_one = contraction(D, 1, a=(1, D), b=None, out=(w, 1), initial=(w, 1))
+    of_gradient: dict[str, Any] = {"a": (1, D), "out": (w, 1), "initial": (w, 1)}
+    by_state = contraction(D, n, b=(1, U), **of_gradient)
+    by_input = contraction(rows, m, b=(1, U), **of_gradient)
+    by_one = contraction(D, 1, b=None, **of_gradient)
 
     @inlined
     def forward(theta, x, y, sequences, T, u, cells):
@@ -195,118 +194,94 @@ def kernel(gates: int, n: int, m: int, p: int, S: int) -> int:
 
 
 @compiled
-def evaluate(passes, S, theta, data, scratch):
-    """Σ e² of each lane over all sequences, in float64."""
-    x, y, T, count = data
-    u, d, cells = scratch
+def sum_of_squares(passes, S, theta, count, data, scratch):
+    """Σ e² of each lane over ``count`` sequences, in float64."""
+    (x, y, T), (u, d, cells) = data, scratch
     total, loss = np.zeros(LANES), np.zeros(LANES, dtype=np.float32)
     sequences = np.arange(count)
     for first in range(0, count, S):
-        store(loss, 0, zero())
+        loss[:] = 0
         call(passes, (theta, x, y, u, d, cells, theta, loss, sequences[first:]), (T, 0))
-        for lane in range(LANES):
-            total[lane] += loss[lane]
+        total += loss
     return total
 
 
-def aligned(vectors: int) -> Float[Array, "vectors lanes"]:
+def aligned(*shape: int) -> Array:
     """Zeros that start at a multiple of 64 bytes, so that no vector lies across two cache lines."""
-    store_ = np.zeros((vectors + 1) * LANES, dtype=np.float32)
-    first = -store_.ctypes.data // 4 % LANES
-    return store_[first : first + vectors * LANES].reshape(vectors, LANES)
+    size = math.prod(shape) * LANES
+    room = np.zeros(size + LANES, dtype=np.float32)
+    first = -room.ctypes.data // 4 % LANES
+    return room[first : first + size].reshape(*shape, LANES)
 
 
 class Cpu:
-    """The engine of up to sixteen students over the compiled passes."""
+    """The engine of up to sixteen students over the compiled passes.
 
-    def __init__(self, group: Group, packed: dict[Any, tuple[Array, Array]]) -> None:
+    ``packed`` keeps data in lanes for all groups on the same realisations.
+    """
+
+    def __init__(self, group: Group, packed: dict[Any, list[Array]]) -> None:
         self.group, self.packed = group, packed
         # idle lanes repeat the first student: its data and, below, its parameters
         self.lanes = np.array([*range(len(group.students)), *[0] * LANES])[:LANES]
 
-    def _pack(self, data: Sequences) -> tuple[Array, Array]:
-        """Inputs and outputs as [sequence][step][feature][lane], kept for other groups."""
-        realisations = np.array(self.group.data)[self.lanes]
-        key = (id(data), *realisations)
-        if key not in self.packed:
-            arrays = []
-            for a in (data.x, data.y):
-                lanes_last = aligned(a[0].size)
-                for lane, realisation in enumerate(realisations):
-                    lanes_last[:, lane] = a[realisation].ravel()
-                arrays.append(lanes_last)
-            self.packed[key] = (arrays[0], arrays[1])
-        return self.packed[key]
-
-    def _prepare(self, data: Sequences, together: int) -> tuple[int, int, tuple[Array, ...]]:
-        """The compiled passes, the number S of sequences in each, and their scratch."""
-        S = max(S for S in range(1, PARALLEL + 1) if together % S == 0)
-        (G, n, m, p), T = self.group.sizes, data.x.shape[2]
-        cells = S * (2 * n + (T + 1) * 6 * n) if G == 4 else 1
-        vectors = ((T + 1) * S * (n + m), (CHUNK + 1) * S * (G * n + p), cells)
-        return kernel(G, n, m, p, S), S, tuple(aligned(v) for v in vectors)
-
-    def _to_lanes(self, a: Float[Array, "k rows columns"]) -> Float[Array, "vectors lanes"]:
-        out = aligned(a[0].size)
-        out[:] = a.reshape(len(a), -1)[self.lanes].T
+    def _to_lanes(self, arrays: Sequence[Array] | Array) -> Float[Array, "vectors lanes"]:
+        """The entries of each student's array below each other, in its lane."""
+        out = aligned(arrays[0].size)
+        for lane, i in enumerate(self.lanes):
+            out[:, lane] = arrays[i].ravel()
         return out
 
-    def advance(
-        self, state: State, batches: Int[Array, "updates batch"]
-    ) -> tuple[State, Float[Array, "k updates"]]:
+    def _prepare(self, data: Sequences, together: int) -> tuple[Any, ...]:
+        """The compiled passes, the number S of sequences in each, data in lanes, and scratch."""
+        S = max(S for S in range(1, PARALLEL + 1) if together % S == 0)
+        (G, n, m, p), T, own = self.group.sizes, data.x.shape[2], self.group.data
+        key = (id(data), *own)
+        if key not in self.packed:
+            self.packed[key] = [self._to_lanes([a[i] for i in own]) for a in (data.x, data.y)]
+        cells = S * (2 * n + (T + 1) * 6 * n) if G == 4 else 1
+        vectors = ((T + 1) * S * (n + m), (CHUNK + 1) * S * (G * n + p), cells)
+        return kernel(G, n, m, p, S), S, (*self.packed[key], T), tuple(map(aligned, vectors))
+
+    def advance(self, state: State, batches: Batches) -> tuple[State, Losses]:
         """The state after these batches, and the training loss of each."""
-        students, options = self.group.students, self.group.options
-        _, n, _, p = self.group.sizes
-        k, rows, w = state.theta.shape
-        passes, S, scratch = self._prepare(self.group.train, batches.shape[1])
-        theta, mean, second = map(self._to_lanes, (state.theta, state.mean, state.square))
+        students, options, (_, n, _, p) = self.group.students, self.group.options, self.group.sizes
+        (k, rows, w), model = state.theta.shape, students[0].model
+        passes, S, data, scratch = self._prepare(self.group.train, batches.shape[1])
+        scratch = (*scratch, aligned(rows * w), aligned(5, n * n))
+        theta, mean, square = map(self._to_lanes, (state.theta, state.mean, state.square))
         diverged = state.diverged[self.lanes]
+        rates = np.array([s.learning_rate for s in students], dtype=np.float32)[self.lanes]
         losses = np.empty((len(batches), LANES), dtype=np.float32)
         schedule = options.schedule(state.update, state.update + len(batches))
         alphas, epsilons = schedule.astype(np.float32)
-        rates = np.array([s.learning_rate for s in students], dtype=np.float32)[self.lanes]
-        how = 2 if students[0].model in ("urnn", "contractive") else 0  # by the SVD, outside
-        if students[0].model == "urnn" and options.projection == "newton-schulz":
-            how = 1
         settings = (
-            3 if self.group.rotating[0] else how,
+            {"urnn": step.PROJECTIONS[options.projection], "contractive": step.SVD}.get(model, 0),
             options.output_bias,
             np.float32(np.inf if options.clip is None else options.clip),
             *map(np.float32, options.decay),
         )
-        made, outside = 0, np.zeros(LANES, dtype=np.bool_)
+        W, outside = theta.reshape(rows, w, LANES)[:n, :n], np.zeros(LANES, dtype=np.bool_)
+        batches, made = np.ascontiguousarray(batches, dtype=np.int64), 0
         while made < len(batches):
             outside[:] = False
-            made += train(
-                passes,
-                S,
-                theta,
-                mean,
-                second,
-                diverged,
-                np.ascontiguousarray(batches[made:], dtype=np.int64),
-                (*self._pack(self.group.train), self.group.train.x.shape[2]),
-                (*scratch, aligned(rows * w), aligned(5 * n * n)),
-                (n, p, w, rows),
-                settings,
+            made += step.train(
+                passes, (n, p, w, S), settings, (theta, mean, square, diverged), batches[made:],
+                data, scratch,
                 (state.update + made, rates, alphas[made:], epsilons[made:], losses[made:]),
                 outside,
-            )
+            )  # fmt: skip
             if outside.any():
-                blocks = theta.reshape(rows, w, LANES)[:n, :n, outside].transpose(2, 0, 1)
-                U, s, Vt = np.linalg.svd(blocks)
-                if students[0].model == "contractive":
+                U, s, Vt = np.linalg.svd(W[..., outside].transpose(2, 0, 1))
+                if model == "contractive":
                     U *= np.minimum(s, 1)[:, None, :]
-                theta.reshape(rows, w, LANES)[:n, :n, outside] = (U @ Vt).transpose(1, 2, 0)
-        theta, mean, second = (a.T[:k].reshape(k, rows, w).copy() for a in (theta, mean, second))
-        return State(theta, mean, second, diverged[:k], state.update + made), losses.T[:k]
+                W[..., outside] = (U @ Vt).transpose(1, 2, 0)
+        theta, mean, square = (a.T[:k].reshape(k, rows, w).copy() for a in (theta, mean, square))
+        return State(theta, mean, square, diverged[:k], state.update + made), losses.T[:k]
 
-    def evaluate(
-        self, theta: Float[Array, "k rows columns"], held_out: Sequences
-    ) -> Float[Array, " k"]:
+    def evaluate(self, theta: Stack, held_out: Sequences) -> Errors:
         """The mean squared error of each student on other data."""
-        count, T = held_out.x.shape[1:3]
-        passes, S, scratch = self._prepare(held_out, count)
-        data = (*self._pack(held_out), T, count)
-        total = evaluate(passes, S, self._to_lanes(theta), data, scratch)
+        count = held_out.x.shape[1]
+        passes, S, data, scratch = self._prepare(held_out, count)
+        total = sum_of_squares(passes, S, self._to_lanes(theta), count, data, scratch)
         return np.asarray(total[: len(theta)] / held_out.y[0].size)

@@ -2,7 +2,8 @@
 
 An array holds its v-th vector in elements 16 v … 16 v + 15. LLVM lowers a vector to what the
 processor has (one AVX-512 register, two AVX, four SSE or NEON), so this runs everywhere; left to
-the auto-vectoriser, the same loops come out mostly scalar.
+the auto-vectoriser, the same loops come out mostly scalar. Functions that begin with _ write LLVM
+instructions; those of their names without it are called from numba code.
 """
 
 # numba's interfaces and the functions it compiles carry no types
@@ -10,6 +11,7 @@ the auto-vectoriser, the same loops come out mostly scalar.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -22,25 +24,17 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
-Macro = Callable[..., Any]
-macro: Callable[[Callable[..., Any]], Macro] = (
-    intrinsic  # a function of numba code that writes LLVM instructions
-)
 VECTOR = ir.VectorType(ir.FloatType(), LANES)
+INTEGERS = ir.VectorType(ir.IntType(32), LANES)
+UNROLLED = 32  # blocks of a product that are written out; more are looped over
 
-
-def _features() -> dict[str, bool]:
-    try:
-        return dict(llvm.get_host_cpu_features())
-    except RuntimeError:  # llvmlite cannot tell on some processors; then assume nothing
-        return {}
-
-
-_HOST = _features()
+try:
+    _HOST = dict(llvm.get_host_cpu_features())
+except RuntimeError:  # llvmlite cannot tell on some processors; then assume nothing
+    _HOST = {}
 # `llvm.fma` without the instruction is a slow library call, so multiply and add there. Other
 # architectures have it always and do not list it.
 HAS_FMA = _HOST.get("fma", not llvm.get_process_triple().startswith(("x86_64", "i686")))
-UNROLLED = 32  # blocks of a product that are written out; more are looped over
 REGISTERS = 32 if _HOST.get("avx512f") else 8  # in vectors of 16 lanes
 
 
@@ -60,33 +54,75 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, VECTOR)
 
 
+def macro(emit: Callable[..., Any], returns: Any = LANES_TYPE) -> Callable[..., Any]:
+    """The numba function of whose call ``emit(builder, *arguments)`` writes the instructions.
+
+    For an array emit gets the address of its first element, for a tuple a list.
+    """
+
+    def taken(context, builder, kind, value):
+        if isinstance(kind, types.BaseTuple):
+            each = enumerate(kind.types)  # type: ignore[attr-defined]
+            return [taken(context, builder, k, builder.extract_value(value, i)) for i, k in each]
+        if isinstance(kind, types.Array):
+            return context.make_array(kind)(context, builder, value).data
+        return value
+
+    @functools.wraps(emit)  # numba reads the number of arguments off the signature
+    def typed(typingctx, *kinds):
+        def codegen(context, builder, signature, values):
+            given = zip(signature.args, values, strict=True)
+            value = emit(builder, *(taken(context, builder, *each) for each in given))
+            return value if returns is LANES_TYPE else context.get_dummy_value()
+
+        kinds = tuple(types.intp if isinstance(kind, types.Integer) else kind for kind in kinds)
+        return returns(*kinds), codegen
+
+    return intrinsic(typed)
+
+
 def constant(value: float) -> ir.Constant:
     """The vector of one value."""
     return ir.Constant(VECTOR, [ir.Constant(ir.FloatType(), float(np.float32(value)))] * LANES)
 
 
-def _data(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """Address of the first element of an array; a pointer is one already."""
-    if isinstance(kind, types.CPointer):
-        return value
-    return context.make_array(kind)(context, builder, value).data
+def _address(builder, array, index):
+    at = builder.gep(array, [builder.mul(index, index.type(LANES))])
+    return builder.bitcast(at, VECTOR.as_pointer())
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
-    data = _data(context, builder, kind, array)
-    offset = builder.mul(index, ir.Constant(index.type, LANES))
-    return builder.bitcast(builder.gep(data, [offset]), VECTOR.as_pointer())
+def _load(builder, array, index):
+    return builder.load(_address(builder, array, index), align=4)
 
 
-def _load(builder: Any, pointer: Any) -> Any:
-    return builder.load(pointer, align=4)
+def _store(builder, array, index, value):
+    builder.store(value, _address(builder, array, index), align=4)
 
 
-def _store(builder: Any, value: Any, pointer: Any) -> None:
-    builder.store(value, pointer, align=4)
+def _prefetch(builder, array, index):
+    """Ask for a vector to be brought near; past the end is harmless.
+
+    Into the second-level cache: the first is full of what the passes go over again.
+    """
+    i32, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    read, second, data = i32(0), i32(2), i32(1)
+    at = builder.bitcast(_address(builder, array, index), byte)
+    builder.call(function, [at, read, second, data])
 
 
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+def _call(builder, address, arrays, sizes):
+    """Call the C function at ``address`` with pointers to ``arrays``, and integers.
+
+    A caller compiled once can so use functions compiled later, without being compiled again.
+    """
+    values = [*arrays, *sizes]
+    kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+    builder.call(builder.inttoptr(address, kind.as_pointer()), values)
+
+
+def _fma(builder, a, b, c):
     if HAS_FMA:
         kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
         name = f"llvm.fma.v{LANES}f32"
@@ -94,141 +130,47 @@ def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.fadd(builder.fmul(a, b), c)
 
 
-def _where_positive(builder: Any, condition: Any, value: Any) -> Any:
-    return builder.select(builder.fcmp_ordered(">", condition, constant(0)), value, constant(0))
-
-
-def _relu(builder: Any, z: Any) -> Any:
+def _relu(builder, z):
     # `not z <= 0`, so that a NaN stays one and is found
     return builder.select(builder.fcmp_ordered("<=", z, constant(0)), constant(0), z)
 
 
-def _exp(builder: Any, z: Any) -> Any:
+def _exp(builder, z):
     """e^z to about 1 ulp where |z| < 87: 2^k times a polynomial on |r| ≤ ½ log 2 (Cephes' expf)."""
-
-    def times(a: Any, b: float, c: Any) -> Any:
-        return _fma(builder, a, constant(b), c)
-
     # z beyond these would overflow the exponent; the functions below are saturated long before
     z = builder.select(builder.fcmp_ordered(">", z, constant(87)), constant(87), z)
     z = builder.select(builder.fcmp_ordered("<", z, constant(-87)), constant(-87), z)
     # adding and taking away 1.5·2²³ rounds to an integer, k, whose bits are then at the low end
-    shifted = times(z, 1.44269504, constant(12582912.0))
+    shifted = _fma(builder, z, constant(1.44269504), constant(12582912.0))
     k = builder.fsub(shifted, constant(12582912.0))
-    r = times(k, 2.12194440e-4, times(k, -0.693359375, z))
+    r = _fma(builder, k, constant(-0.693359375), z)
+    r = _fma(builder, k, constant(2.12194440e-4), r)
     poly = constant(1.9875691500e-4)
     for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5):
         poly = _fma(builder, poly, r, constant(c))
     value = _fma(builder, builder.fmul(r, r), poly, builder.fadd(r, constant(1)))
-    integers = ir.VectorType(ir.IntType(32), LANES)
-    shift = ir.Constant(integers, [ir.Constant(ir.IntType(32), 23)] * LANES)
-    exponent = builder.shl(builder.bitcast(shifted, integers), shift)
-    return builder.bitcast(builder.add(builder.bitcast(value, integers), exponent), VECTOR)
+    exponent = builder.shl(builder.bitcast(shifted, INTEGERS), INTEGERS([23] * LANES))
+    return builder.bitcast(builder.add(builder.bitcast(value, INTEGERS), exponent), VECTOR)
 
 
-def _sigmoid(builder: Any, z: Any) -> Any:
+def _sigmoid(builder, z):
     e = _exp(builder, builder.fneg(z))
     return builder.fdiv(constant(1), builder.fadd(constant(1), e))
 
 
-def _tanh(builder: Any, z: Any) -> Any:
+def _tanh(builder, z):
     s = _sigmoid(builder, builder.fadd(z, z))
     return _fma(builder, constant(2), s, constant(-1))
 
 
-def _operation(count: int, emit: Callable[..., Any]) -> Callable[..., Any]:
-    """The numba function of ``count`` vectors that ``emit(builder, *vectors)`` writes."""
-
-    def typed(*args: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            return emit(builder, *values)
-
-        return LANES_TYPE(*args), codegen
-
-    forms: dict[
-        int, Callable[..., Any]
-    ] = {  # numba reads the number of arguments off the signature
-        1: lambda typingctx, a: typed(a),
-        2: lambda typingctx, a, b: typed(a, b),
-        3: lambda typingctx, a, b, c: typed(a, b, c),
-    }
-    return macro(forms[count])
-
-
-add = _operation(2, lambda builder, a, b: builder.fadd(a, b))
-sub = _operation(2, lambda builder, a, b: builder.fsub(a, b))
-mul = _operation(2, lambda builder, a, b: builder.fmul(a, b))
-fma = _operation(3, _fma)  # a b + c
-sigmoid = _operation(1, _sigmoid)
-tanh = _operation(1, _tanh)
-
-
-@macro
-def zero(typingctx: Any) -> Any:
-    """The vector of zeros."""
-    return LANES_TYPE(), lambda context, builder, signature, args: constant(0)
-
-
-@macro
-def load(typingctx: Any, array: Any, index: Any) -> Any:
-    """Vector ``index`` of ``array``."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _load(builder, _pointer(context, builder, signature.args[0], *args))
-
-    return LANES_TYPE(array, types.intp), codegen
-
-
-@macro
-def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
-    """Write ``value`` to vector ``index`` of ``array``."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _store(builder, args[2], _pointer(context, builder, signature.args[0], *args[:2]))
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, LANES_TYPE), codegen
-
-
-@macro
-def call(typingctx: Any, address: Any, arrays: Any, sizes: Any) -> Any:
-    """Call the C function at ``address`` with pointers to ``arrays``, a tuple, and integers.
-
-    A caller compiled once can so use functions compiled later, without being compiled again.
-    """
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointers = [
-            _data(context, builder, kind, builder.extract_value(args[1], i))
-            for i, kind in enumerate(signature.args[1])
-        ]
-        integers = [builder.extract_value(args[2], i) for i in range(len(signature.args[2]))]
-        values = [*pointers, *integers]
-        kind = ir.FunctionType(ir.VoidType(), [v.type for v in values])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), values)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, arrays, sizes), codegen
-
-
-@macro
-def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
-    """Ask for vector ``index`` of ``array`` to be brought near; past the end is harmless.
-
-    Into the second-level cache: the first is full of what the passes go over again.
-    """
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], *args)
-        i32 = ir.IntType(32)
-        byte = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        read, second, data = (ir.Constant(i32, v) for v in (0, 2, 1))
-        builder.call(function, [builder.bitcast(pointer, byte), read, second, data])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), codegen
+zero = macro(lambda builder: constant(0))
+add = macro(lambda builder, a, b: builder.fadd(a, b))
+sub = macro(lambda builder, a, b: builder.fsub(a, b))
+mul = macro(lambda builder, a, b: builder.fmul(a, b))
+fma = macro(_fma)  # a b + c
+sigmoid, tanh = macro(_sigmoid), macro(_tanh)
+load, store = macro(_load), macro(_store, types.void)  # vector ``index`` of an array
+prefetch, call = macro(_prefetch, types.void), macro(_call, types.void)
 
 
 def tiling(rows: int, columns: int) -> tuple[int, int]:
@@ -239,14 +181,14 @@ def tiling(rows: int, columns: int) -> tuple[int, int]:
         if r * c + min(r, c) + 1 <= REGISTERS
     ]
 
-    def loads(tile: tuple[int, int]) -> int:
-        blocks_down, blocks_across = -(-rows // tile[0]), -(-columns // tile[1])
-        return blocks_across * rows + blocks_down * columns
+    def loads(tile: tuple[int, int]) -> tuple[int, int]:
+        down, across = -(-rows // tile[0]), -(-columns // tile[1])
+        return across * rows + down * columns, tile[0] * tile[1]
 
-    return min(fits, key=lambda tile: (loads(tile), tile[0] * tile[1]))
+    return min(fits, key=loads)
 
 
-def _blocks(total: int, size: int, unroll: bool) -> list[tuple[int, int, int]]:
+def _cuts(total: int, size: int, unroll: bool) -> list[tuple[int, int, int]]:
     """``range(total)`` cut into the fewest blocks of at most ``size``, as equal as can be.
 
     As (start, length, how many of that length follow each other from there), unrolled if asked.
@@ -291,65 +233,53 @@ def contraction(
     tile_rows, tile_columns = tiling(rows, columns)
     unroll = -(-rows // tile_rows) * -(-columns // tile_columns) <= UNROLLED
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        size = args[8].type
+    def emit(builder, to, to_at, left, left_at, right, right_at, extra, extra_at, terms):
+        size = terms.type
 
-        def at(k: int, *terms: tuple[int, Any], one: bool = False) -> Any:
-            """Pointer into the k-th array, at its offset plus the sum of stride × index."""
-            index = args[2 * k + 1]
-            for stride, i in terms:
-                index = builder.add(index, builder.mul(i, size(stride)))
-            kind, array = signature.args[2 * k], args[2 * k]
-            if one:
-                return builder.gep(_data(context, builder, kind, array), [index])
-            return _pointer(context, builder, kind, array, index)
+        def at(first, strides, i, j):
+            """The vector at indices i and j of an array that starts at ``first``."""
+            for stride, index in zip(strides, (i, j), strict=True):
+                first = builder.add(first, builder.mul(index, size(stride)))
+            return first
 
-        def read(k: int, *terms: tuple[int, Any]) -> Any:
+        def read(array, index):
             if not shared:
-                return _load(builder, at(k, *terms))
-            number = builder.load(at(k, *terms, one=True))
-            vector = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), number, size(0))
-            mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-            return builder.shuffle_vector(vector, vector, mask)
+                return _load(builder, array, index)
+            number = builder.load(builder.gep(array, [index]))
+            vector = builder.insert_element(VECTOR(ir.Undefined), number, size(0))
+            return builder.shuffle_vector(vector, vector, INTEGERS([0] * LANES))
 
         sums = [
             [cgutils.alloca_once(builder, VECTOR) for _ in range(tile_columns)]
             for _ in range(tile_rows)
         ]
 
-        def tile(R: list[Any], C: list[Any]) -> None:
-            cells = [(i, j, r, c) for i, r in enumerate(R) for j, c in enumerate(C)]
-            if initial and initial[1] == 0:
-                column = [read(3, (initial[0], r)) for r in R]
-                starts = [column[i] for i, *_ in cells]
-            elif initial:
-                starts = [read(3, (initial[0], r), (initial[1], c)) for _, _, r, c in cells]
-            else:
-                starts = [constant(0)] * len(cells)
-            for (i, j, *_), start in zip(cells, starts, strict=True):
-                builder.store(start, sums[i][j])
-            with cgutils.for_range(builder, args[8]) as loop:
+        def tile(R, C):
+            cells = [(sums[i][j], i, j, r, c) for i, r in enumerate(R) for j, c in enumerate(C)]
+            for held, _, _, r, c in cells:
+                start = read(extra, at(extra_at, initial, r, c)) if initial else constant(0)
+                builder.store(start, held)
+            with cgutils.for_range(builder, terms) as loop:
                 # from the last term: the first ones wait for the step before
-                t = builder.sub(builder.sub(args[8], size(1)), loop.index)
-                left = [read(1, (a[0], r), (a[1], t)) for r in R]
-                right = [_load(builder, at(2, (b[0], c), (b[1], t))) for c in C] if b else []
-                for i, j, _, _ in cells:
-                    held = builder.load(sums[i][j])
-                    held = (
-                        _fma(builder, left[i], right[j], held) if b else builder.fadd(left[i], held)
-                    )
-                    builder.store(held, sums[i][j])
-            for i, j, r, c in cells:
-                value = builder.load(sums[i][j])
+                t = builder.sub(builder.sub(terms, size(1)), loop.index)
+                a_t = [read(left, at(left_at, a, r, t)) for r in R]
+                b_t = [_load(builder, right, at(right_at, b, c, t)) for c in C] if b else []
+                for held, i, j, _, _ in cells:
+                    sum_ = builder.load(held)
+                    sum_ = _fma(builder, a_t[i], b_t[j], sum_) if b else builder.fadd(a_t[i], sum_)
+                    builder.store(sum_, held)
+            for held, _, _, r, c in cells:
+                value = builder.load(held)
                 if relu:
                     value = _relu(builder, value)
                 if where_positive:
-                    gate = _load(builder, at(3, (where_positive[0], r), (where_positive[1], c)))
-                    value = _where_positive(builder, gate, value)
-                _store(builder, value, at(0, (out[0], r), (out[1], c)))
+                    gate = _load(builder, extra, at(extra_at, where_positive, r, c))
+                    positive = builder.fcmp_ordered(">", gate, constant(0))
+                    value = builder.select(positive, value, constant(0))
+                _store(builder, to, at(to_at, out, r, c), value)
 
         for (r, height, down), (c, width, across) in itertools.product(
-            _blocks(rows, tile_rows, unroll), _blocks(columns, tile_columns, unroll)
+            _cuts(rows, tile_rows, unroll), _cuts(columns, tile_columns, unroll)
         ):
             with (
                 cgutils.for_range(builder, size(down)) as over_rows,
@@ -361,12 +291,5 @@ def contraction(
                     [builder.add(top, size(i)) for i in range(height)],
                     [builder.add(left_end, size(j)) for j in range(width)],
                 )
-        return context.get_dummy_value()
 
-    def typed(
-        typingctx: Any, o: Any, _o: Any, a: Any, _a: Any, b: Any, _b: Any, x: Any, _x: Any, _j: Any
-    ) -> Any:
-        size = types.intp
-        return types.void(o, size, a, size, b, size, x, size, size), codegen
-
-    return macro(typed)
+    return macro(emit, types.void)
