@@ -152,7 +152,7 @@ class Reference:
         """What is projected after each update, and how."""
         return project(theta, self.group.students[0].model, n)
 
-    def step(
+    def descent(
         self, mean: Tensor, square: Tensor, g: Tensor, alpha: float, epsilon: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The optimiser's moments after a gradient, and what it takes from Θ."""
@@ -169,7 +169,7 @@ class Reference:
         exponential = options.projection == "exponential"
         rotates = [exponential and s.model == "urnn" for s in group.students]
         rotating = torch.tensor(rotates, device=self.device)[:, None, None]
-        history = []
+        recorded = []
         schedule = options.schedule(state.update, state.update + len(batches)).T
         for update, (index, (alpha, epsilon)) in enumerate(
             zip(batches, schedule, strict=True), start=state.update
@@ -186,21 +186,19 @@ class Reference:
             going = (diverged < 0)[:, None, None]
             if options.clip is not None:
                 g = g * (options.clip / norm).clamp(max=1)
-            new_mean, new_square, step = self.step(mean, square, g, alpha, epsilon)
+            new_mean, new_square, step = self.descent(mean, square, g, alpha, epsilon)
             moved = theta - step
             if any(rotates):
                 rotated = theta[:, :n, :n] @ torch.matrix_exp(-step[:, :n, :n])
                 moved[:, :n, :n] = torch.where(rotating, rotated, moved[:, :n, :n])
             theta = torch.where(going, moved, theta)
             theta = torch.where(going, self.projected(theta, n), theta)
-            mean, square = (
-                torch.where(going, new_mean, mean),
-                torch.where(going, new_square, square),
-            )
-            history.append(loss)
+            mean = torch.where(going, new_mean, mean)
+            square = torch.where(going, new_square, square)
+            recorded.append(loss)
         at, m, v, frozen = (a.cpu().numpy() for a in (theta, mean, square, diverged))
         made = state.update + len(batches)
-        return State(at, m, v, frozen, made), torch.stack(history, 1).cpu().numpy()
+        return State(at, m, v, frozen, made), torch.stack(recorded, 1).cpu().numpy()
 
     def evaluate(self, theta: Stack, held_out: Sequences) -> Errors:
         """The error of each student, some hundred sequences at a time."""

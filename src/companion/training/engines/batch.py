@@ -174,7 +174,7 @@ class Batch(NewtonSchulz):
                 continue
             if options.clip is not None and norm > options.clip:
                 g *= np.float32(options.clip) / norm
-            mean, square, step = self.step(mean, square, torch.from_numpy(g), alpha, epsilon)
+            mean, square, step = self.descent(mean, square, torch.from_numpy(g), alpha, epsilon)
             theta = theta - step
             if student.model in ("urnn", "contractive"):
                 theta = self.projected(theta, n)
