@@ -100,6 +100,11 @@ def alive(pid: int) -> bool:
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+def commands_of_group(group: int) -> str:
+    found = ["ps", "-o", "cmd=", "-g", str(group)]
+    return subprocess.run(found, capture_output=True, text=True).stdout
+
+
 def started(root: Path, count: int) -> dict[tuple[int, int], int]:
     """(seed, pid of the kernel) -> pid of the worker, once ``count`` notebooks have started."""
     folder = root.parent / "started"
@@ -832,6 +837,22 @@ def test_workers_of_this_machine(root: Path) -> None:
     rows = table.results(table.find(root, root / "runs"))
     assert sorted(rows.gpu) == ["0", "1"]
     wait_for(lambda: not any(map(alive, {*now.values(), *(kernel for _, kernel in now)})))
+
+
+def test_ctrl_c_in_a_terminal_ends_a_sweep_in_words_at_any_moment(root: Path) -> None:
+    """It reaches each process of the terminal; here while workers start, and while they work."""
+    for moment in ("starting", "working"):
+        process = begin(root, "--workers", "2", "--grid", "seed=10,11", start_new_session=True)
+        if moment == "starting":
+            wait_for(lambda pid=process.pid: "spawn_main" in commands_of_group(pid))
+            time.sleep(1)
+        else:
+            started(root, 2)
+        os.killpg(process.pid, signal.SIGINT)
+        code, _, errors = finish(process)
+        assert code == 130
+        assert errors.strip() == "companion sweep: interrupted; nothing half-written is left"
+        assert listing(root) == ["logs"]
 
 
 def test_two_hundred_runs_through_kills_of_workers_and_sweep(root: Path) -> None:

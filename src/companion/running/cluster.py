@@ -12,14 +12,16 @@ import copy
 import os
 import re
 import secrets
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
 from ipaddress import ip_address
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -202,24 +204,40 @@ def _own_settings() -> Iterator[None]:
 
 
 @contextmanager
+def _held() -> Iterator[None]:
+    """Hold back what a terminal sends to all of its processes, until a start is over.
+
+    Threads and processes that are started within never get it: what ends them is this process.
+    """
+    sent = {getattr(signal, name, signal.SIGINT) for name in ("SIGINT", "SIGQUIT", "SIGHUP")}
+    mask = getattr(signal, "pthread_sigmask", lambda *_: None)  # not on Windows
+    resource_tracker.ensure_running()  # which would undo the mask where it starts
+    mask(signal.SIG_BLOCK, sent)
+    try:
+        yield
+    finally:
+        mask(signal.SIG_UNBLOCK, sent)
+
+
+@contextmanager
 def local(folder: Path, workers: int) -> Iterator[Any]:
     """Start workers on this machine, one thread each, which no other user can speak to."""
     from distributed import Client, LocalCluster
 
-    with (
-        _own_settings(),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=0,  # of the worker alone; the notebook runs in its kernel
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            local_directory=str(folder),
-            security=True,
-            silence_logs="CRITICAL",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with _own_settings(), ExitStack() as stack:
+        with _held():
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=0,  # of the worker alone; the notebook runs in its kernel
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                local_directory=str(folder),
+                security=True,
+                silence_logs="CRITICAL",
+            )
+            stack.enter_context(cluster)
+            client = stack.enter_context(Client(cluster))
         yield client
 
 
