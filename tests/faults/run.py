@@ -218,6 +218,24 @@ def a_disk_is_full(rng: random.Random, root: Path) -> str:
 
 
 @family
+def a_limit_of_the_system(rng: random.Random, root: Path) -> str:
+    """Few open files or little memory: said in words before anything starts, or it runs."""
+    kind, most = rng.choice(
+        [(resource.RLIMIT_NOFILE, rng.randint(16, 140)),
+         (resource.RLIMIT_AS, rng.randint(400, 3000) << 20)]
+    )  # fmt: skip
+    shutil.rmtree(root / "runs", ignore_errors=True)
+    words = rng.choice([("run", "demo", "--no-html"), ("sweep", "demo", "--workers", "2")])
+    code, said = end(
+        command(root, *words, preexec_fn=lambda: resource.setrlimit(kind, (most, most)))
+    )
+    if code not in (0, 1, 2) or "companion" not in said:
+        raise Bad(f"{kind} {most}: {said}")
+    finished(root)
+    return "reported" if code else "ran"
+
+
+@family
 def a_record_is_damaged(rng: random.Random, root: Path) -> str:
     """Bytes of a finished run are cut or changed: other commands still answer."""
     if not (root / "runs" / "demo").is_dir() or not finished(root):

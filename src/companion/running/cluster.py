@@ -262,22 +262,17 @@ def existing(address: str, seconds: float) -> Iterator[Any]:
     async def answers() -> None:
         (await connect(address, timeout=seconds, **arguments)).abort()
 
-    try:
-        # first: a client that finds none is not closed within minutes; and what answers may be no
-        # scheduler, and never say so
-        asyncio.run(asyncio.wait_for(answers(), seconds))
-        client = Client(address, timeout=seconds, set_as_default=False)
+    with ExitStack() as stack:
         try:
+            # first: a client that finds none is not closed within minutes; and what answers may be
+            # no scheduler, and never say so
+            asyncio.run(asyncio.wait_for(answers(), seconds))
+            client = Client(address, timeout=seconds, set_as_default=False)
+            stack.callback(client.close, timeout=5)
             bounded(seconds + 1, lambda: client.wait_for_workers(1, timeout=seconds))
-        except TimeoutError:
-            client.close(timeout=1)
-            raise
-    except OSError as error:
-        raise Failed(f"no workers at {address} within {seconds:.0f} s: {error}") from error
-    try:
+        except OSError as error:
+            raise Failed(f"no workers at {address} within {seconds:.0f} s: {error}") from error
         yield client
-    finally:
-        client.close(timeout=5)
 
 
 def ask_all(client: Any, order: Order, page: Page, seconds: float) -> None:

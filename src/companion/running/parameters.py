@@ -200,13 +200,12 @@ def grids_from_yaml(path: Path, most: int = 1_000_000) -> list[tuple[str, Axes]]
     Refused : the file is too large, too deep, or of another form.
     """
     try:
-        if path.expanduser().exists() and not path.expanduser().is_file():
-            raise OSError("it is not a file")  # a pipe or a device would never end
-        with path.expanduser().open("rb") as file:
-            data = file.read(LARGEST + 1)
-        if len(data) > LARGEST:
+        path, depth = path.expanduser(), 0
+        if not path.is_file():  # a pipe or a device would never end
+            raise OSError("it is not a file")
+        if path.stat().st_size > LARGEST:
             raise Refused(f"{path} is too large; allowed: at most {LARGEST} bytes.")
-        text, depth = data.decode(), 0
+        text = path.read_bytes().decode()
         for event in yaml.parse(text, Loader=_Texts):
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
