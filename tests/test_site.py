@@ -306,6 +306,25 @@ def test_the_page_of_runs_has_the_command_that_makes_each_again() -> None:
         assert record["parameters"].items() <= dict(run.parameters).items()
 
 
+def test_every_reference_is_cited_and_says_what_it_was_compared_with() -> None:
+    bib = (ROOT / "book/references.bib").read_text(encoding="utf-8")
+    entries = dict(re.findall(r"^@\w+\{(\w+),\n(.*?)^\}", bib, re.MULTILINE | re.DOTALL))
+    sources = [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.md")]
+    roles = re.findall(
+        r"\{cite(?::\w+)?\}`([\w,]+)`", "".join(p.read_text(encoding="utf-8") for p in sources)
+    )
+    assert {key for keys in roles for key in keys.split(",")} == entries.keys()
+    for key, entry in entries.items():
+        fields = dict(re.findall(r"^  (\w+) += \{(.*)\},$", entry, re.MULTILINE))
+        assert {"author", "title", "year", "note"} <= fields.keys(), key
+        assert {"journal", "booktitle", "eprint"} & fields.keys(), key
+        assert re.match("Compared with (the paper|its|other)|Not compared: no copy", fields["note"])
+    text = (SITE / "book/references.html").read_text(encoding="utf-8")
+    [listed] = re.findall(r'class="citation-list">(.*?)</section>', text, re.DOTALL)
+    shown = html.unescape(re.sub(r"<[^>]*>", "", listed))
+    assert not re.search(r"[{}$\\]", shown), "raw markup in a reference"
+
+
 def test_every_notebook_is_in_the_contents() -> None:
     pages = {f"notebooks/{p.stem}" for p in (ROOT / "notebooks").glob("*.md")}
     assert pages - MOVED.keys() == {n for n in contents() if n.startswith("notebooks/")}

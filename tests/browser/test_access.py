@@ -43,7 +43,8 @@ CUT = """() => {
   const say = (e, fault) => found.push(
     `${fault}: ${e.tagName} ${e.getAttribute("class")} ${e.textContent.trim().slice(0, 40)}`);
   for (const e of document.querySelectorAll("main *")) {
-    if (!e.getClientRects().length || e.closest(".katex-mathml, .visually-hidden")) continue;
+    if (!e.getClientRects().length || e.ownerSVGElement) continue;
+    if (e.closest(".katex-mathml, .visually-hidden")) continue;
     const style = getComputedStyle(e), box = e.getBoundingClientRect();
     if (style.visibility === "hidden" || style.position === "fixed" || box.width < 2) continue;
     if ((box.right > width + 1 || box.left < -1) && !inside(e.parentElement))
