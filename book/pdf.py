@@ -38,7 +38,7 @@ STYLES = (
 # What is of no use on paper. Code that only draws is closed on the page, and left out.
 DROPPED = (
     "script:not([type='application/json']), .headerlink, .copybtn, noscript, "
-    "details.above-input, .drawn-by, .hold, details.hide > summary"
+    "details.above-input, .drawn-by, .hold, .live-bar, details.hide > summary"
 )
 # A formula or a title too wide for the page is set smaller (a title of two lines loses a space in
 # the PDF's outline); a drawing has to be there before it is printed.
@@ -79,6 +79,8 @@ def chapter(page: str, pages: set[str]) -> Tag:
         tag.decompose()
     for tag in _tags(article, "details"):
         tag["open"] = ""
+        if tag.find("summary", recursive=False) is None:  # else a browser puts one of its own
+            tag.name = "div"
     for tag in _tags(article, "[id]"):
         tag["id"] = slug(page, str(tag["id"]))
     for tag in _tags(article, "img[src]"):

@@ -74,6 +74,8 @@ def test_pages_have_their_numbers_and_nothing_is_unresolved(book: PdfReader) -> 
     whole = " ".join(pages)
     for statement in ("Theorem 1", "Theorem 2", "Theorem 3", "Proof"):
         assert statement in whole
+    for control in ("Run this page here", "Show the", "Details", "Hold still"):
+        assert control not in whole
 
 
 def test_pages_are_of_paper_and_the_file_is_a_document(book: PdfReader) -> None:
