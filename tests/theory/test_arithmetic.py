@@ -28,7 +28,7 @@ from companion.theory.arithmetic import (
     root_above,
     solve,
 )
-from companion.theory.balls import Ball, ball, balls, balls_are, ends, precision
+from companion.theory.balls import Ball, ball, balls, balls_are, ends, moduli, precision
 from companion.theory.certificate import certify_witness
 from companion.theory.exact import ball_outputs, integer_outputs, output_gap
 from companion.theory.linear import find_linear_witness, window_student
@@ -140,7 +140,8 @@ def test_balls_hold_every_result(kind, x, y, bits, wide, inside):
             results.append((a / b, v / y))
         tiny = Fraction(1, 2**13_000)
         assert all(holds(got, exact, tiny) for got, exact in results)
-        assert ends(a.abs_lower())[0] <= abs(v) <= ends(a.abs_upper())[1]
+        assert ends(a.abs_lower())[0] <= abs(v) <= moduli(a)[1]
+        assert moduli(a)[0] <= abs(v)
         assert not (a < ball(v) and ends(ball(v))[0] == ends(ball(v))[1])
         assert (ball(x) < ball(y)) == (x < y) or ends(ball(x))[0] != ends(ball(x))[1]
 

@@ -5,6 +5,7 @@ Arrays are NumPy arrays of objects; the elimination serves balls (`companion.the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 from math import ceil, isqrt, lcm
@@ -19,9 +20,12 @@ Array = np.ndarray
 def fractions(a: Any) -> Array:
     """Turn floats, ints or Fractions into an object array of the Fractions that they are."""
     a = np.asarray(a)
-    out = np.empty(a.size, dtype=object)
-    out[:] = [Fraction(v) for v in a.ravel().tolist()]
-    return out.reshape(a.shape)
+    return objects((Fraction(v) for v in a.ravel().tolist()), a.shape)
+
+
+def objects(values: Iterable[Any], shape: tuple[int, ...]) -> Array:
+    """Gather values in an array of objects."""
+    return np.fromiter(values, dtype=object).reshape(shape)
 
 
 def floats(a: Shaped[Array, ...]) -> Array:
@@ -35,16 +39,12 @@ def floats(a: Shaped[Array, ...]) -> Array:
 def integers(a: Shaped[Array, ...]) -> tuple[Array, int]:
     """Write Fractions over one denominator: an array N of ints and d > 0 with a = N / d."""
     d = lcm(*{v.denominator for v in a.flat})
-    out = np.empty(a.size, dtype=object)
-    out[:] = [v.numerator * (d // v.denominator) for v in a.flat]
-    return out.reshape(a.shape), d
+    return objects((v.numerator * (d // v.denominator) for v in a.flat), a.shape), d
 
 
 def over(N: Shaped[Array, ...], d: int) -> Array:
     """Divide an array of ints by an int: an array of Fractions."""
-    out = np.empty(N.size, dtype=object)
-    out[:] = [Fraction(v, d) for v in N.flat]
-    return out.reshape(N.shape)
+    return objects((Fraction(v, d) for v in N.flat), N.shape)
 
 
 def product(A: Shaped[Array, "n k"], B: Shaped[Array, ...]) -> Array:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from math import isqrt
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from companion.theory.arithmetic import floor_log2
+from companion.theory.arithmetic import floor_log2, objects
 
 Array = np.ndarray
 
@@ -127,20 +128,16 @@ class Ball:
         return self._point(self.m - self.r)
 
     def upper(self) -> Ball:
-        """Give the upper end, a ball of radius 0."""
+        """Give the upper end."""
         return self._point(self.m + self.r)
 
     def mid(self) -> Ball:
-        """Give the midpoint, a ball of radius 0."""
+        """Give the midpoint."""
         return self._point(self.m)
 
     def abs_lower(self) -> Ball:
         """Give the least modulus in the ball."""
         return self._point(max(abs(self.m) - self.r, 0))
-
-    def abs_upper(self) -> Ball:
-        """Give the largest modulus in the ball."""
-        return self._point(abs(self.m) + self.r)
 
     def contains_interior(self, other: Ball) -> bool:
         """Whether the other ball lies inside this one, its ends off the ends."""
@@ -184,15 +181,12 @@ class Ball:
 
     def tanh(self) -> Ball:
         """Enclose tanh, whose slope is at most 1; small numbers to the full relative precision."""
-        size = self.m.bit_length() + self.e
-        if not self.m:
-            y = Ball(0)
-        elif 2 * size < -Ball.bits:  # |tanh x − x| ≤ |x|³
-            x = self.mid()
+        size, x = self.m.bit_length() + self.e, self.mid()
+        if 2 * size < -Ball.bits or not self.m:  # |tanh x − x| ≤ |x|³
             y = x + _UNIT * (x * x * x)
         else:
             with precision(Ball.bits + max(-size, 0) + 8):
-                small = (-2 * abs(self.mid())).exp()
+                small = (-2 * abs(x)).exp()
                 y = (1 - small) / (1 + small) * (1 if self.m > 0 else -1)
         return y + _UNIT * self._point(self.r)
 
@@ -207,14 +201,14 @@ _UNIT = Ball._of(0, 1, 0)  # 0 ± 1
 
 
 @cache
-def _flint_is_installed() -> bool:
-    return find_spec("flint") is not None
+def _flint() -> Any:
+    return import_module("flint") if find_spec("flint") else None
 
 
 def balls_are() -> str:
     """Say what balls are made of here: "flint" or "python", which COMPANION_BALLS can ask for."""
     asked = os.environ.get("COMPANION_BALLS") == "python"
-    return "python" if asked or not _flint_is_installed() else "flint"
+    return "python" if asked or not _flint() else "flint"
 
 
 @contextmanager
@@ -222,12 +216,7 @@ def precision(bits: int) -> Iterator[None]:
     """Compute with balls of ``bits`` bits inside the block."""
     before, Ball.bits = Ball.bits, bits
     try:
-        if balls_are() == "flint":
-            from flint import ctx
-
-            with ctx.workprec(bits):
-                yield
-        else:
+        with _flint().ctx.workprec(bits) if balls_are() == "flint" else nullcontext():
             yield
     finally:
         Ball.bits = before
@@ -237,20 +226,14 @@ def ball(value: float | Fraction, radius: float = 0) -> Any:
     """Enclose a number, to the working precision, or an interval around it."""
     if balls_are() == "python":
         return Ball(value) + _UNIT * Ball(radius) if radius else Ball(value)
-    from flint import arb, fmpq
-
-    q = Fraction(value)
-    return arb(fmpq(q.numerator, q.denominator)) + (arb(0, radius) if radius else 0)
+    q, flint = Fraction(value), _flint()
+    exact = flint.arb(flint.fmpq(q.numerator, q.denominator))
+    return exact + flint.arb(0, radius) if radius else exact
 
 
 def balls(a: Shaped[Array, ...]) -> Array:
     """Enclose every entry of an array of floats or Fractions."""
-    out = np.empty(a.size, dtype=object)
-    out[:] = [ball(v) for v in a.ravel().tolist()]
-    return out.reshape(a.shape)
-
-
-SMALLEST = 13_000  # no end of a ball is written out with more bits than this after the point
+    return objects(map(ball, a.ravel().tolist()), a.shape)
 
 
 def ends(value: Any) -> tuple[Fraction, Fraction]:
@@ -260,14 +243,19 @@ def ends(value: Any) -> tuple[Fraction, Fraction]:
     ------
     OverflowError : if an end is beyond 2^100 000, too long to write out.
     """
-    return _dyadic(value.lower(), 0), _dyadic(value.upper(), 1)
+    return _floor(value.lower()), -_floor(-value.upper())
 
 
-def _dyadic(end: Any, up: int) -> Fraction:
+def _floor(end: Any) -> Fraction:
     m, e = (int(v) for v in end.man_exp())
     if m and m.bit_length() + e > 100_000:
         raise OverflowError(f"the number is about 2^{m.bit_length() + e}; allowed: 2^100000.")
-    if e < -SMALLEST:  # an arb's exponent may be too large to shift by
-        drop = min(-SMALLEST - e, m.bit_length() + 1)
-        m, e = (-(-m >> drop) if up else m >> drop), -SMALLEST
+    if (drop := -13_000 - e) > 0:  # an arb's exponent may be too large to shift by
+        m, e = m >> min(drop, m.bit_length() + 1), -13_000
     return Fraction(m) * Fraction(2) ** e
+
+
+def moduli(value: Any) -> tuple[Fraction, Fraction]:
+    """Bound the modulus of what is in a ball, from below and above."""
+    low, high = ends(value)
+    return max(low, -high, Fraction(0)), max(high, -low)

@@ -108,32 +108,24 @@ def certify_witness(
     >>> print(certify_witness(student, find_witness(student, 1.0)))  # doctest: +ELLIPSIS
     At step 1, output 0, the memoryless relu teacher gives [...] and this student of 1 states...
     """
-    x, bits, bound = np.asarray(witness.input), 64, None
-    if input_bound is not None:
-        bound = read.write_number(exact_size("input_bound", input_bound))
+    x, bits = np.asarray(witness.input), 64
+    bound = None if input_bound is None else exact_size("input_bound", input_bound)
     trial = Trial(student, x, None if W is None else linear_teacher(W))
     while (found := clearest_gap(trial, bits, admit)) is None:
         if (bits := 2 * bits) > MAX_BITS / 2:
             raise CertificateError(f"no difference is visible at {MAX_BITS // 2} bits.")
     (k, c), gap, bits = found
     unit = Fraction(2) ** (floor_log2(gap) - _FINE)
-    intervals = [
+    first, second = (
         (low // unit * unit, -(-high // unit) * unit) for low, high in enclosures(trial, k, c, bits)
-    ]
+    )
     body = {
-        "student": read.write_network(student),
-        "input": read.write_array(x),
-        "input_bound": bound,
-        "step": k,
-        "output": c,
-        "bits": bits,
-        "teacher_interval": [read.write_number(v) for v in intervals[0]],
-        "student_interval": [read.write_number(v) for v in intervals[1]],
-        "gap_above": read.write_number(apart(*intervals)),
-    }
+        "student": student, "input": x, "input_bound": bound, "step": k, "output": c, "bits": bits,
+        "teacher_interval": first, "student_interval": second, "gap_above": apart(first, second),
+    }  # fmt: skip
     if trial.teacher is None:
-        return _checked("difference", body)
-    return _checked("linear difference", body | {"teacher": read.write_array(trial.teacher.W)})
+        return _made("difference", body)
+    return _made("linear difference", body | {"teacher": trial.teacher.W})
 
 
 def certify_equivalence(
@@ -166,22 +158,15 @@ def certify_equivalence(
             "equality is certified for exact networks (dtype object); a float U is orthogonal only "
             "up to rounding. rational_contraction(n, rng) draws exact ones."
         )
-    body: dict[str, Any] = {
-        "network": read.write_network(rnn),
-        "unitary": read.write_network(unitary),
-        "input": read.write_array(np.asarray(x)),
-        "input_bound": None,
-    }
+    body = {"network": rnn, "unitary": unitary, "input": np.asarray(x), "input_bound": None}
     if input_bound is not None:
         X = exact_size("input_bound", input_bound)
         try:
             bound = state_bound(rnn, float_above(X))
         except (ValueError, ArithmeticError) as error:
             raise CertificateError(f"the states could not be bounded: {error}") from error
-        body["input_bound"] = read.write_number(X)
-        body["state_norm"] = read.write_number(Fraction(bound.norm))
-        body["state_upper"] = read.write_array(bound.upper)
-    return _checked("equality", body)
+        body |= {"input_bound": X, "state_norm": Fraction(bound.norm), "state_upper": bound.upper}
+    return _made("equality", body)
 
 
 def recheck(path: str | os.PathLike[str]) -> Certificate:
@@ -202,8 +187,8 @@ def recheck(path: str | os.PathLike[str]) -> Certificate:
     try:
         at = read.entries(
             _parsed(data), "file", format=read.one_of(FORMAT), version=read.one_of(VERSION),
-            kind=read.one_of(*PROOFS), statement=read.line, body=lambda v, path: v,
-            sha256=read.line,
+            kind=read.one_of(*PROOFS), statement=read.text, body=lambda v, path: v,
+            sha256=read.text,
         )  # fmt: skip
         claimed = Certificate(at["kind"], at["statement"], at["body"])
         if at["sha256"] != claimed.sha256:
@@ -235,6 +220,10 @@ def _parsed(data: bytes) -> Any:
         return json.loads(data.decode(), object_pairs_hook=unique, parse_int=integer)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CertificateError(f"it is not JSON: {error}") from error
+
+
+def _made(kind: str, body: dict[str, Any]) -> Certificate:
+    return _checked(kind, {key: read.write(value) for key, value in body.items()})
 
 
 def _checked(kind: str, body: Any) -> Certificate:

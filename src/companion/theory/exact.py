@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from companion.theory.arithmetic import float_above, float_below, floor_log2, integers, product
-from companion.theory.balls import ball, balls, ends, precision
+from companion.theory.balls import ball, balls, moduli, precision
 from companion.theory.network import RNN
 
 Array = np.ndarray
@@ -24,7 +24,7 @@ def _logistic(z: Any) -> Any:
     # ½(1 + tanh(z/2)) would cancel for z → −∞; e^z/(1 + e^z) does not.
     if z < 0:
         return z.exp() / (1 + z.exp())
-    wide = not z > 0 and z.abs_upper() > 1  # then e^−z may be beyond all bounds
+    wide = not z > 0 and not abs(z) < 1  # then e^−z may be beyond all bounds
     return ball(0.5, 0.5) if wide else 1 / (1 + (-z).exp())
 
 
@@ -52,15 +52,10 @@ def activation_balls(activation: str) -> tuple[Callable[[Array], Array], Callabl
 
 
 def ball_outputs(rnn: RNN, x: Shaped[Array, "T m"], bits: int) -> Shaped[Array, "T p"]:
-    """Enclose the outputs y = G(x, Θ) in balls.
+    """Enclose the outputs y = G(x, Θ) of any network in balls of ``bits`` bits.
 
-    Θ and x are taken as exact numbers, so each ball provably holds the true output.
-
-    Parameters
-    ----------
-    rnn : network of any activation and dtype.
-    x : array, shape (T, m), of floats or Fractions.
-    bits : working precision.
+    Θ and x, of floats or Fractions, are taken as the exact numbers they are, so each ball provably
+    holds the true output.
     """
     phi, _ = activation_balls(rnn.activation)
     with precision(bits):
@@ -123,8 +118,7 @@ def clearest_gap(
         wanted, y = trial.outputs(bits)
         with precision(bits):
             k, c = clearest(y - wanted)
-            gap = y[k, c] - wanted[k, c]
-            low, high = ends(gap.abs_lower())[0], ends(gap.abs_upper())[1]
+            low, high = moduli(y[k, c] - wanted[k, c])
         if low <= high / 2:
             return None
         e = floor_log2(low)
@@ -163,5 +157,5 @@ def output_gap(a: RNN, b: RNN, x: Shaped[Array, "T m"], *, bits: int = 256) -> t
     """
     ya, yb = ball_outputs(a, x, bits), ball_outputs(b, x, bits)
     with precision(bits):
-        gaps = [(ends(v.abs_lower())[0], ends(v.abs_upper())[1]) for v in (ya - yb).flat]
-    return float_below(max(low for low, _ in gaps)), float_above(max(high for _, high in gaps))
+        lows, highs = zip(*map(moduli, (ya - yb).flat), strict=True)
+    return float_below(max(lows)), float_above(max(highs))

@@ -112,8 +112,7 @@ def window_student(W: Shaped[Array, "n n"], horizon: int, *, seed: int = 0) -> R
     [True, True, True, False]
     """
     teacher, N = linear_teacher(W), window_states(W, horizon)
-    n, g = teacher.n, largest_multiplicity(W)
-    rng = np.random.default_rng(seed)
+    n, g, rng = teacher.n, largest_multiplicity(W), np.random.default_rng(seed)
     markov = krylov_matrix(teacher.W, teacher.F, horizon)
     # All of F, and of each further block the columns that the relations do not give.
     chosen = [j for j in range(n * horizon) if j < n or j % n < g]
@@ -201,19 +200,16 @@ def find_linear_witness(student: RNN, W: Shaped[Array, "n n"]) -> Witness:
             f"{student.p} outputs; a linear one of {n} inputs and outputs is needed."
         )
     steps = max(max(student.n - n, -1) // largest_multiplicity(W) + 2, 1)
-    parts = {key: fractions(getattr(student, key)) for key in ("W", "F", "b", "C", "h_init")}
     x = np.zeros((n + 1, steps, n), dtype=int)
     x[range(n), 0, range(n)] = 1  # the last input is 0 throughout
-    wanted = np.stack([simulate(teacher, one) for one in x])
-    got = np.stack([simulate(RNN(**parts, activation="identity"), one) for one in x])
+    wanted, got = simulate(teacher, x), simulate(student.astype(object), x)
     gaps = np.abs(wanted - got)
-    i, k, c = (int(v) for v in np.unravel_index(int(np.argmax(gaps)), gaps.shape))
+    i, k, c = map(int, np.unravel_index(gaps.argmax(), gaps.shape))
     if not gaps[i, k, c]:
         raise NoClaimError(
             f"equal for {steps} steps: the recurrent matrix of the student and W have an "
             "eigenvalue in common. A difference is promised for an orthogonal recurrent matrix and "
             "a W without eigenvalues of modulus 1."
         )
-    shown, upto = x[i].astype(student.dtype), slice(k + 1)
-    return Witness(shown[upto], floats(wanted[i, upto]), floats(got[i, upto]),
-                   gaps[i, k, c], k, c)  # fmt: skip
+    shown, y, z = x[i, : k + 1].astype(student.dtype), wanted[i, : k + 1], got[i, : k + 1]
+    return Witness(shown, floats(y), floats(z), gaps[i, k, c], k, c)

@@ -41,6 +41,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "sigmoid": _sigmoid,
     "tanh": np.tanh,
 }
+SMOOTH = ("sigmoid", "tanh")  # their derivative is never 0, their values are irrational
 SHAPES = {"W": "nn", "F": "nm", "b": "n", "C": "pn", "h_init": "n"}  # of the parameters in Θ
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(object))
 

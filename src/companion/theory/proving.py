@@ -28,7 +28,7 @@ from companion.theory.arithmetic import (
 from companion.theory.balls import balls_are, ends, precision
 from companion.theory.exact import Trial, integer_outputs
 from companion.theory.linear import linear_teacher
-from companion.theory.network import ACTIVATIONS, RNN, is_unitary
+from companion.theory.network import ACTIVATIONS, RNN, SMOOTH, is_unitary
 from companion.theory.reading import CertificateError
 
 Array = np.ndarray
@@ -116,7 +116,7 @@ def admit(trial: Trial, bits: int) -> None:
 def _ball_work(rnn: RNN, steps: int, bits: int) -> float:
     """Reckon the nanoseconds of a run in balls."""
     N, m, slower = rnn.n, rnn.m, 30 if balls_are() == "python" else 1
-    smooth = 1500 + bits**2 / 300 if rnn.activation in ("sigmoid", "tanh") else 0
+    smooth = 1500 + bits**2 / 300 if rnn.activation in SMOOTH else 0
     return (
         6000 * (N * (N + m + rnn.p) + steps * (m + 4))  # every number is made a ball once
         + slower * steps * N * (N + m + rnn.p) * (150 + 0.4 * bits)

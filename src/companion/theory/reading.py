@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from companion.theory.arithmetic import fractions
-from companion.theory.network import ACTIVATIONS, RNN, SHAPES
+from companion.theory.arithmetic import float_below, fractions
+from companion.theory.network import ACTIVATIONS, RNN, SHAPES, SMOOTH
 
 Array = np.ndarray
 Reader = Callable[[Any, str], Any]
@@ -27,28 +27,25 @@ class CertificateError(ValueError):
     """The certificate is malformed, was altered, or claims what does not hold."""
 
 
-def write_number(value: Fraction | float) -> str:
-    """Write a number exactly: hexadecimal where float64 holds it, "p/q" elsewhere."""
-    q = Fraction(value)
-    if max(q.numerator.bit_length(), q.denominator.bit_length()) > 3.32 * MAX_DIGITS:
+def write(value: Any) -> Any:
+    """Write a network, an array or a Fraction for JSON, exactly; leave what JSON has as it is.
+
+    A number is hexadecimal where float64 holds it, "p/q" elsewhere.
+    """
+    if isinstance(value, RNN):
+        return {"activation": value.activation} | {n: write(getattr(value, n)) for n in SHAPES}
+    if isinstance(value, np.ndarray | tuple):
+        try:
+            exact = fractions(value)
+        except (TypeError, OverflowError, ValueError) as error:
+            raise CertificateError(f"an array holds what is no finite number: {error}") from error
+        return [write(v) for v in exact]
+    if not isinstance(value, Fraction):
+        return value
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > 3.32 * MAX_DIGITS:
         raise CertificateError(f"a number has more than {MAX_DIGITS} digits.")
-    try:
-        return float(q).hex() if Fraction(float(q)) == q else str(q)
-    except OverflowError:
-        return str(q)
-
-
-def write_array(a: Array) -> list[Any]:
-    """Write an array of floats or Fractions as nested lists of numbers."""
-    try:
-        return [write_array(v) if np.ndim(v) else write_number(v) for v in fractions(a)]
-    except (TypeError, OverflowError, ValueError) as error:
-        raise CertificateError(f"an array holds what is no finite number: {error}") from error
-
-
-def write_network(rnn: RNN) -> dict[str, Any]:
-    """Write a network's activation and arrays."""
-    return {"activation": rnn.activation} | {n: write_array(getattr(rnn, n)) for n in SHAPES}
+    low = float_below(value)
+    return low.hex() if abs(low) < np.inf and Fraction(low) == value else str(value)
 
 
 def refused(path: str, value: Any, allowed: str) -> CertificateError:
@@ -65,33 +62,33 @@ def entries(value: Any, path: str, **readers: Reader) -> dict[str, Any]:
     return {key: read(value[key], f"{path}.{key}") for key, read in readers.items()}
 
 
-def one_of(*allowed: str | int) -> Reader:
-    """Make a reader of certain texts or numbers."""
+def such(passes: Callable[[Any], bool], allowed: str) -> Reader:
+    """Make a reader of what passes a test."""
 
     def read(value: Any, path: str) -> Any:
-        if not any(type(value) is type(one) and value == one for one in allowed):
-            raise refused(path, value, " or ".join(map(repr, allowed)))
+        if not passes(value):
+            raise refused(path, value, allowed)
         return value
 
     return read
+
+
+def one_of(*allowed: str | int) -> Reader:
+    """Make a reader of certain texts or numbers."""
+    known = {(type(one), one) for one in allowed}
+    return such(
+        lambda v: isinstance(v, str | int) and (type(v), v) in known,
+        " or ".join(map(repr, allowed)),
+    )
 
 
 def whole(least: int, most: int) -> Reader:
     """Make a reader of whole numbers."""
-
-    def read(value: Any, path: str) -> int:
-        if type(value) is not int or not least <= value <= most:
-            raise refused(path, value, f"a whole number from {least} to {most}")
-        return value
-
-    return read
+    allowed = f"a whole number from {least} to {most}"
+    return such(lambda v: type(v) is int and least <= v <= most, allowed)
 
 
-def line(value: Any, path: str) -> str:
-    """Read a text."""
-    if not isinstance(value, str):
-        raise refused(path, value, "a text")
-    return value
+text = such(lambda v: isinstance(v, str), "a text")
 
 
 def number(value: Any, path: str) -> Fraction:
@@ -140,12 +137,11 @@ def network(value: Any, path: str) -> RNN:
     """Read a network: exact for relu and identity, of float64 for the smooth activations."""
     readers = {name: vector if len(shape) == 1 else matrix for name, shape in SHAPES.items()}
     at = entries(value, path, activation=one_of(*ACTIVATIONS), **readers)
-    activation, arrays = at.pop("activation"), at
+    activation = at.pop("activation")
+    arrays = {n: a.astype(float) for n, a in at.items()} if activation in SMOOTH else at
+    if arrays is not at and any((fractions(arrays[name]) != at[name]).any() for name in at):
+        raise CertificateError(f"{path} is {activation}: its parameters must be float64.")
     try:
-        if activation in ("sigmoid", "tanh"):
-            arrays = {name: a.astype(float) for name, a in at.items()}
-            if any((fractions(arrays[name]) != at[name]).any() for name in at):
-                raise ValueError(f"the parameters of a {activation} network must be float64")
         return RNN(**arrays, activation=activation)
     except (TypeError, ValueError) as error:
         raise CertificateError(f"{path} is not a network: {error}") from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped
@@ -24,7 +24,7 @@ from companion.theory.arithmetic import (
     product,
 )  # fmt: skip
 from companion.theory.checks import exact_size
-from companion.theory.network import ACTIVATIONS, RNN
+from companion.theory.network import ACTIVATIONS, RNN, simulate
 
 Array = np.ndarray
 
@@ -136,8 +136,7 @@ def find_witness(student: RNN, input_bound: float | Fraction) -> Witness:
     Raises
     ------
     NoClaimError : if N ≥ 2n.
-    ValueError : if the activation is not ReLU, m ≠ p, the recurrent matrix is singular, or the
-        bound is not a positive finite number.
+    ValueError : for another activation, m ≠ p, a singular recurrent matrix, or a bad bound.
 
     References
     ----------
@@ -156,31 +155,25 @@ def find_witness(student: RNN, input_bound: float | Fraction) -> Witness:
             f"activation is {student.activation!r}; theorem 2 is about 'relu' "
             "(find_sigmoid_witness takes 'sigmoid' and 'tanh')."
         )
-    _require_square(student)
+    check_student(student)
     if student.n >= 2 * student.m:
         raise NoClaimError(
             f"the student has N = {student.n} states for n = {student.m} inputs; theorem 2 claims "
             f"a difference only below 2n = {2 * student.m}, and unitary_equivalent attains 2n."
         )
-    check_student(student)
     theta = student.astype(object)
-    found = _refute(theta, _power_of_two(bound))
-    if found is None:
+    if (found := _refute(theta, _power_of_two(bound))) is None:
         raise AssertionError("no witness although N < 2n and U is invertible; please report this.")
     return _witness(student, theta, found)
 
 
-def _require_square(student: RNN) -> None:
+def check_student(student: RNN) -> None:
+    """Refuse a student that has m ≠ p or a singular recurrent matrix, which is decided exactly."""
     if student.m != student.p:
         raise ValueError(
             f"the student has {student.m} inputs and {student.p} outputs; the memoryless teacher "
             "has as many outputs as inputs."
         )
-
-
-def check_student(student: RNN) -> None:
-    """Refuse a student that has m ≠ p or a singular recurrent matrix, which is decided exactly."""
-    _require_square(student)
     if not invertible(fractions(student.W)):
         raise ValueError(
             "the recurrent matrix W is singular; the converse needs an invertible one (with a "
@@ -193,8 +186,7 @@ def _power_of_two(q: Fraction) -> Fraction:
     return Fraction(2) ** floor_log2(q)
 
 
-@dataclass(frozen=True)
-class _Found:
+class _Found(NamedTuple):
     """A failure of the proof: the gap, the input sequence, and the coordinate."""
 
     gap: Fraction
@@ -214,9 +206,8 @@ def _refute(theta: RNN, radius: Fraction) -> _Found | None:
         return first
     x0 = _generic_start(theta, radius)
     s0 = _after(theta, theta.h_init, x0[None])
-    second = _kink_test(theta, s0[0], radius)
     found = [first] if first and first.gap else []
-    if second:
+    if second := _kink_test(theta, s0[0], radius):
         gap = max(second.gap, _gaps(theta, s0, x0[None])[0])
         found.append(_Found(gap, [x0, *second.inputs], second.coordinate))
     return max(found, key=lambda one: one.gap, default=None)
@@ -322,17 +313,13 @@ def _generic_point(
 
 
 def _witness(student: RNN, theta: RNN, found: _Found) -> Witness:
-    s, outputs = theta.h_init, []
-    for x in found.inputs:
-        s = _after(theta, s, x[None])[0]
-        outputs.append(product(theta.C, s))
-    inputs, y = np.array(found.inputs), np.array(outputs)
-    teacher_y, step = ACTIVATIONS["relu"](inputs), len(inputs) - 1
-    if student.is_exact:
-        return Witness(inputs, teacher_y, y, found.gap, step, found.coordinate)
-    gap = float_below(found.gap) or found.gap
-    inputs = _in_dtype(inputs, student.dtype)
-    return Witness(inputs, floats(teacher_y), floats(y), gap, step, found.coordinate)
+    x = np.array(found.inputs)
+    wanted, y, k = ACTIVATIONS["relu"](x), simulate(theta, x), len(x) - 1
+    gap: float | Fraction = found.gap
+    if not student.is_exact:
+        x, wanted, y = _in_dtype(x, student.dtype), floats(wanted), floats(y)
+        gap = float_below(found.gap) or gap
+    return Witness(x, wanted, y, gap, k, found.coordinate)
 
 
 def _in_dtype(x: Array, dtype: np.dtype[Any]) -> Array:

@@ -7,9 +7,9 @@ on a student, `delay_chain` attains nT, `approximate_unitary` comes as close as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -19,19 +19,26 @@ from companion.theory.balls import ball, balls, ends, precision
 from companion.theory.checks import whole_number
 from companion.theory.dilation import orthogonal_dilation
 from companion.theory.exact import Trial, activation_balls, clearest, clearest_gap
-from companion.theory.network import ACTIVATIONS, RNN, enlarged, eps_of, simulate, spectral_norm
+from companion.theory.network import (
+    ACTIVATIONS,
+    RNN,
+    SMOOTH,
+    enlarged,
+    eps_of,
+    simulate,
+    spectral_norm,
+)
 from companion.theory.theorem2 import Witness, check_student, memoryless_teacher
 
 Array = np.ndarray
 
-_SMOOTH = ("sigmoid", "tanh")
 _LIPSCHITZ = {"sigmoid": 0.25, "tanh": 1.0}
 _MOST_BITS = 2**13
 _CLEAR = 1e-3  # a gap that needs no search for a larger one
 
 
 def _require_smooth(rnn: RNN, what: str) -> None:
-    if rnn.activation not in _SMOOTH:
+    if rnn.activation not in SMOOTH:
         raise ValueError(
             f"{what} needs activation 'sigmoid' or 'tanh'; this network has {rnn.activation!r}."
         )
@@ -52,18 +59,13 @@ def delay_chain(rnn: RNN, horizon: int) -> RNN:
 
     Parameters
     ----------
-    rnn : logistic or tanh network with ‖W‖₂ ≤ 1 and any initial state.
+    rnn : logistic or tanh network with ‖W‖₂ ≤ 1 and any initial state; `NotContractiveError` above.
     horizon : T ≥ 1.
 
     Returns
     -------
     RNN of n + r(T − 1) ≤ nT states, r = rank(I − WᵀW), with an orthogonal recurrent matrix; equal
-    to ``rnn`` at steps k < T up to rounding. For T = 1 an orthogonal W of n states.
-
-    Raises
-    ------
-    NotContractiveError : if ‖W‖₂ > 1.
-    ValueError : for another activation or a bad horizon.
+    to ``rnn`` at steps k < T up to rounding.
 
     Examples
     --------
@@ -74,12 +76,11 @@ def delay_chain(rnn: RNN, horizon: int) -> RNN:
     """
     _require_smooth(rnn, "delay_chain")
     T, dilation, n = whole_number("horizon", horizon, 1), orthogonal_dilation(rnn.W), rnn.n
-    if T == 1:
+    if T == 1:  # no past: any orthogonal matrix will do
         P, _, Qt = np.linalg.svd(rnn.W)
         return replace(rnn, W=P @ Qt, b=rnn.b + (rnn.W - P @ Qt) @ rnn.h_init)
     r = len(dilation) - n
-    N = n + r * (T - 1)
-    v = rnn.dtype.type(0.5 if rnn.activation == "sigmoid" else 0)
+    N, v = n + r * (T - 1), rnn.dtype.type(0.5 if rnn.activation == "sigmoid" else 0)
     U = np.zeros((N, N), dtype=rnn.dtype)
     U[: n + r, :n], U[: n + r, N - r :] = dilation[:, :n], dilation[:, n:]
     U[n + r :, n : N - r] = np.eye(N - n - r)
@@ -104,18 +105,14 @@ def approximate_unitary(rnn: RNN, M: float) -> tuple[RNN, float]:
 
     Parameters
     ----------
-    rnn : logistic network with ‖W‖₂ ≤ 1, or tanh network with ‖W‖₂ < 1; any initial state.
+    rnn : logistic or tanh network with any initial state and ‖W‖₂ ≤ 1 (`NotContractiveError`
+        above), for tanh below 1.
     M : finite; the bound is useful from M > c max(√n, ‖h₋₁‖) on, c = √(1 − s_min²).
 
     Returns
     -------
     unitary : RNN with an orthogonal recurrent matrix, dtype of ``rnn``.
     bound : of ‖y⁽ᵏ⁾ − ŷ⁽ᵏ⁾‖₂, in exact arithmetic on the float parameters; 0.0 if W is orthogonal.
-
-    Raises
-    ------
-    NotContractiveError : if ‖W‖₂ > 1.
-    ValueError : for another activation, an M that is not finite, or tanh with ‖W‖₂ = 1.
 
     Examples
     --------
@@ -164,16 +161,13 @@ def find_sigmoid_witness(student: RNN) -> Witness:
 
     Parameters
     ----------
-    student : logistic or tanh network, m = p = n, any N, invertible recurrent matrix.
+    student : logistic or tanh network, m = p = n, any N, invertible recurrent matrix (`ValueError`
+        for another).
 
     Returns
     -------
     Witness with a proved lower bound of the gap; `certify_witness` makes a certificate of it.
-
-    Raises
-    ------
-    ValueError : for another activation, m ≠ p, or a singular recurrent matrix.
-    ArithmeticError : if the difference is below about 2⁻⁸¹⁹², as with biases of −10⁴.
+    `ArithmeticError` if the gap is below about 2⁻⁸¹⁹², as with biases of −10⁴.
 
     References
     ----------
@@ -302,16 +296,8 @@ def derivative_spans(student: RNN, x: Shaped[Array, "T m"]) -> tuple[int, ...]:
     return tuple(dimensions)
 
 
-@dataclass(frozen=True, eq=False)
-class Linearisation:
-    """Hold a network near the fixed point of a constant input: δs ↦ A δs + B δx, δy = C δs.
-
-    Parameters
-    ----------
-    state : the fixed point s = φ(W s + F x + b).
-    A, B : D W and D F, D = diag φ′ there.
-    C : the output matrix.
-    """
+class Linearisation(NamedTuple):
+    """A network near the fixed point ``state`` of a constant input: δs ↦ A δs + B δx, δy = C δs."""
 
     state: Float[Array, " N"]
     A: Float[Array, "N N"]
@@ -320,20 +306,14 @@ class Linearisation:
 
     def markov_parameters(self, count: int) -> Float[Array, "count p m"]:
         """Compute C Aʲ B, the response at lag j < count; the teacher's is 0 for j ≥ 1."""
-        response, out = self.B, []
-        for _ in range(count):
-            out.append(self.C @ response)
-            response = self.A @ response
-        return np.array(out)
+        return np.array([self.C @ np.linalg.matrix_power(self.A, j) @ self.B for j in range(count)])
 
 
 def linearise(rnn: RNN, x: Shaped[Array, " m"]) -> Linearisation:
     """Linearise a network at the fixed point of a constant input x: a second way to theorem 3.
 
-    Raises
-    ------
-    ValueError : if the states do not settle (they do where L‖W‖₂ < 1, L = ¼ for the logistic
-        function, 1 for tanh).
+    A = D W and B = D F with D = diag φ′ there. `ValueError` if the states do not settle; they do
+    where L‖W‖₂ < 1, L = ¼ for the logistic function and 1 for tanh.
     """
     theta, u = rnn.astype(np.float64), np.asarray(x, dtype=np.float64)
     phi, state = ACTIVATIONS[rnn.activation], theta.h_init
