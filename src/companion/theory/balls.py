@@ -39,47 +39,28 @@ class Ball:
     """
 
     __slots__ = ("e", "m", "r")
-    m: int
-    r: int
-    e: int
     bits = 53
 
-    def __init__(self, value: float | Fraction = 0) -> None:
-        q = Fraction(value)
-        p, d = q.numerator, q.denominator
-        # Dyadic numbers are kept as they are; others get one bit more than is worked with.
-        up = d.bit_length() - 1 if d & (d - 1) == 0 else Ball.bits - floor_log2(abs(q))
-        self.m, lost = divmod(p << up, d) if up >= 0 else divmod(p, d << -up)
-        self.r, self.e = int(lost != 0), -up
-
-    @classmethod
-    def _of(cls, m: int, r: int, e: int) -> Ball:
-        """Round m to the working precision, and r to 64 bits if it is longer."""
-        drop = max(m.bit_length() - cls.bits, r.bit_length() - 64)
-        if drop > 0:
-            cut = m >> drop
-            m, r, e = cut, -(-r >> drop) + (cut << drop != m), e + drop
-        ball = cls.__new__(cls)
-        ball.m, ball.r, ball.e = m, r, e
-        return ball
+    def __init__(self, m: int, r: int = 0, e: int = 0) -> None:
+        self.m, self.r, self.e = m, r, e
 
     def __add__(self, other: Any) -> Ball:
         other = _as_ball(other)
         a, b = (self, other) if self.e >= other.e else (other, self)
         size = max(b.m.bit_length(), b.r.bit_length())
         room = max(Ball.bits - a.m.bit_length(), 0)
-        if not (a.m or a.r) or not size:
-            a = a if not size else b
-            return Ball._of(a.m, a.r, a.e)
+        if not size or not (a.m or a.r):
+            a = b if size else a
+            return _rounded(a.m, a.r, a.e)
         if b.e + size < a.e - room:  # |b| is below the last place of a
-            return Ball._of(a.m << room, (a.r << room) + 1, a.e - room)
+            return _rounded(a.m << room, (a.r << room) + 1, a.e - room)
         up = a.e - b.e
-        return Ball._of((a.m << up) + b.m, (a.r << up) + b.r, b.e)
+        return _rounded((a.m << up) + b.m, (a.r << up) + b.r, b.e)
 
     def __mul__(self, other: Any) -> Ball:
         other = _as_ball(other)
         r = abs(self.m) * other.r + self.r * (abs(other.m) + other.r)
-        return Ball._of(self.m * other.m, r, self.e + other.e)
+        return _rounded(self.m * other.m, r, self.e + other.e)
 
     def __truediv__(self, other: Any) -> Ball:
         b = _as_ball(other)
@@ -89,10 +70,10 @@ class Ball:
         up = max(Ball.bits + 2 + size.bit_length() - self.m.bit_length(), 0)
         m, lost = divmod((self.m << up) * (1 if b.m > 0 else -1), size)
         r = -(-((abs(self.m) * b.r + size * self.r) << up) // (size * (size - b.r)))
-        return Ball._of(m, r + (lost != 0), self.e - b.e - up)
+        return _rounded(m, r + (lost != 0), self.e - b.e - up)
 
     def __neg__(self) -> Ball:
-        return Ball._of(-self.m, self.r, self.e)
+        return _rounded(-self.m, self.r, self.e)
 
     def __sub__(self, other: Any) -> Ball:
         return self + -_as_ball(other)
@@ -115,29 +96,24 @@ class Ball:
 
     def __abs__(self) -> Ball:
         if abs(self.m) >= self.r:
-            return Ball._of(abs(self.m), self.r, self.e)
-        return Ball._of(abs(self.m) + self.r, abs(self.m) + self.r, self.e - 1)
-
-    def _point(self, m: int) -> Ball:
-        ball = Ball.__new__(Ball)
-        ball.m, ball.r, ball.e = m, 0, self.e
-        return ball
+            return _rounded(abs(self.m), self.r, self.e)
+        return _rounded(abs(self.m) + self.r, abs(self.m) + self.r, self.e - 1)
 
     def lower(self) -> Ball:
         """Give the lower end, a ball of radius 0."""
-        return self._point(self.m - self.r)
+        return Ball(self.m - self.r, 0, self.e)
 
     def upper(self) -> Ball:
         """Give the upper end."""
-        return self._point(self.m + self.r)
+        return Ball(self.m + self.r, 0, self.e)
 
     def mid(self) -> Ball:
         """Give the midpoint."""
-        return self._point(self.m)
+        return Ball(self.m, 0, self.e)
 
     def abs_lower(self) -> Ball:
         """Give the least modulus in the ball."""
-        return self._point(max(abs(self.m) - self.r, 0))
+        return Ball(max(abs(self.m) - self.r, 0), 0, self.e)
 
     def contains_interior(self, other: Ball) -> bool:
         """Whether the other ball lies inside this one, its ends off the ends."""
@@ -150,17 +126,17 @@ class Ball:
     def exp(self) -> Ball:
         """Enclose e^x: Taylor's series at x/2^j, its remainder in the radius, squared j times."""
         if self.r:  # e^(m ± r) = e^m (1 ± 2r) for r ≤ 1
-            if self._point(self.r) > 1:
+            if Ball(self.r, 0, self.e) > 1:
                 low, high = self.lower().exp(), self.upper().exp()
                 return (low + high + _UNIT * (high - low)) * Fraction(1, 2)
-            return self.mid().exp() * (1 + 2 * _UNIT * self._point(self.r))
+            return self.mid().exp() * (1 + 2 * _UNIT * Ball(self.r, 0, self.e))
         if not self.m:
-            return _as_ball(1)
+            return Ball(1)
         size = self.m.bit_length() + self.e  # |x| < 2^size
         if size > 64:
             if self.m > 0:
                 raise OverflowError("e^x of an x above 2^63 is not computed.")
-            return Ball._of(1, 1, -(2**63))
+            return _rounded(1, 1, -(2**63))
         # Taylor at t = x/2^j, |t| < 1/4, in units of 2^-w. A floor costs a unit, so each term is
         # off by less than 3, as is all that follows the last. Then squared j times.
         j = max(size + isqrt(Ball.bits) // 2 + 2, 0)
@@ -174,10 +150,10 @@ class Ball:
             term = (term * t >> w) // k
             total += term
         with precision(w):
-            y = Ball._of(total, 3 * k + 3, -w)
+            y = _rounded(total, 3 * k + 3, -w)
             for _ in range(j):
                 y = y * y
-        return Ball._of(y.m, y.r, y.e)
+        return _rounded(y.m, y.r, y.e)
 
     def tanh(self) -> Ball:
         """Enclose tanh, whose slope is at most 1; small numbers to the full relative precision."""
@@ -188,16 +164,29 @@ class Ball:
             with precision(Ball.bits + max(-size, 0) + 8):
                 small = (-2 * abs(x)).exp()
                 y = (1 - small) / (1 + small) * (1 if self.m > 0 else -1)
-        return y + _UNIT * self._point(self.r)
+        return y + _UNIT * Ball(self.r, 0, self.e)
+
+
+def _rounded(m: int, r: int, e: int) -> Ball:
+    """Round m to the working precision, and r to 64 bits if it is longer."""
+    drop = max(m.bit_length() - Ball.bits, r.bit_length() - 64)
+    if drop <= 0:
+        return Ball(m, r, e)
+    cut = m >> drop
+    return Ball(cut, -(-r >> drop) + (cut << drop != m), e + drop)
 
 
 def _as_ball(value: Any) -> Ball:
-    if isinstance(value, Ball):
-        return value
-    return Ball._of(value, 0, 0) if type(value) is int else Ball(value)
+    """Enclose a number: a dyadic one as it is, others to one bit more than is worked with."""
+    if isinstance(value, Ball) or type(value) is int:
+        return value if isinstance(value, Ball) else Ball(value)
+    p, d = Fraction(value).as_integer_ratio()
+    up = d.bit_length() - 1 if d & (d - 1) == 0 else Ball.bits - floor_log2(Fraction(abs(p), d))
+    m, lost = divmod(p << up, d) if up >= 0 else divmod(p, d << -up)
+    return Ball(m, int(lost != 0), -up)
 
 
-_UNIT = Ball._of(0, 1, 0)  # 0 ± 1
+_UNIT = Ball(0, 1)  # 0 ± 1
 
 
 @cache
@@ -225,7 +214,8 @@ def precision(bits: int) -> Iterator[None]:
 def ball(value: float | Fraction, radius: float = 0) -> Any:
     """Enclose a number, to the working precision, or an interval around it."""
     if balls_are() == "python":
-        return Ball(value) + _UNIT * Ball(radius) if radius else Ball(value)
+        exact = _as_ball(value)
+        return exact + _UNIT * radius if radius else exact
     q, flint = Fraction(value), _flint()
     exact = flint.arb(flint.fmpq(q.numerator, q.denominator))
     return exact + flint.arb(0, radius) if radius else exact
