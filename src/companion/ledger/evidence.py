@@ -211,7 +211,7 @@ class Evidence:
                     raise Damaged(f"{path} has no record beside it.")
 
     def certificates(self, names: Sequence[str]) -> tuple[str, ...]:
-        """The files of certificates, proved again, each of the kind and about what its name says."""
+        """The files of certificates, proved again, each of the kind that its name stands for."""
         files = tuple(f"book/results/certificates/{name}.json" for name in names)
         for name, file in zip(names, files, strict=True):
             kind, words = self.book["common"]["certificates"][name]
