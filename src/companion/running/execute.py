@@ -87,7 +87,7 @@ def execute(
         environment = kernel.variables(setting, scratch, results)
         drawn = any(re.search(r"matplotlib|companion\.figures", cell.source) for cell in nb.cells)
         if drawn and not any((setting.cache / "matplotlib").glob("fontlist-*")):
-            # matplotlib builds its cache of fonts; in the kernel, a notice may land in the outputs
+            # this interpreter builds the cache of fonts: a kernel may do so among its outputs
             build = [sys.executable, "-P", "-c", "import matplotlib.font_manager"]
             subprocess.run(build, env=environment, capture_output=True, check=False)  # noqa: S603
         failure = kernel.execute(nb, page.name, setting, environment, scratch)

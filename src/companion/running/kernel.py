@@ -80,7 +80,7 @@ class _Client(AsyncKernelClient):
     """A client that starts as soon as the kernel answers, not 0.2 s of silence later."""
 
     async def _async_wait_for_ready(self, timeout: float | None = None) -> None:
-        for _ in range(100):  # seconds at most
+        for _ in range(100):  # of a second at most
             self.kernel_info()
             with suppress(Empty):
                 await self.shell_channel.get_msg(timeout=1)
