@@ -80,7 +80,7 @@ def chapter(page: str, pages: set[str]) -> Tag:
     for tag in _tags(article, "details"):
         tag["open"] = ""
         if tag.find("summary", recursive=False) is None:  # else a browser puts one of its own
-            tag.name = "div"
+            tag.name, tag.attrs = "div", {}
     for tag in _tags(article, "[id]"):
         tag["id"] = slug(page, str(tag["id"]))
     for tag in _tags(article, "img[src]"):
