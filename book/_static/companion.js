@@ -31,6 +31,8 @@
     for (const picture of document.querySelectorAll(".cell_output figure.align-default img")) {
       if (!picture.clientWidth || picture.naturalWidth < 1.8 * picture.clientWidth) continue;
       const box = Object.assign(document.createElement("div"), { className: "wide-picture", tabIndex: 0 });
+      box.setAttribute("role", "group");
+      box.setAttribute("aria-label", "Figure, scrolls sideways");
       picture.replaceWith(box);
       box.append(picture);
       picture.style.width = `${0.7 * picture.naturalWidth}px`;
