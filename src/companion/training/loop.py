@@ -168,7 +168,7 @@ def _power(
             f"as in train, there must be {R} realisations, {m} inputs and {p} outputs at "
             f"{'the last step' if last else 'every step'}.",
         )
-        power[name] = np.ones(R) if last else data.power
+        power[name] = np.ones(R) if last else np.square(data.y, dtype=float).mean((1, 2, 3))
         require(
             power[name].all(),
             f"y of held_out[{name!r}] is 0 throughout a realisation, where R² has no meaning; "

@@ -180,11 +180,6 @@ class Sequences:
         x, y = (np.split(a, np.cumsum(counts, dtype=int), axis=1) for a in (self.x, self.y))
         return tuple(map(Sequences, x, y))
 
-    @property
-    def power(self) -> Float[Array, " R"]:
-        """mean(y²) of each realisation: the mean squared error of the answer 0."""
-        return np.asarray(np.mean(np.square(self.y, dtype=np.float64), axis=(1, 2, 3)))
-
 
 @dataclass(frozen=True, eq=False)
 class State:
