@@ -32,7 +32,7 @@ def outputs(
     theta: Thetas, x: Inputs, p: int, gates: int, last: bool = False,
     states: list[Tensor] | None = None,
 ) -> Answers:  # fmt: skip
-    """What k students answer to B sequences each, at every step or at the last alone.
+    """Compute what k students answer to B sequences each, at every step or at the last alone.
 
     The states h of each step, shape (k, B, n), are added to ``states``.
     """
@@ -59,7 +59,7 @@ def outputs(
 
 
 def judge(estimate: Answers, y: Answers, kind: Loss) -> tuple[Each, Each]:
-    """Each student's mean loss, and what it is judged by: that, or the share of wrong answers.
+    """Measure each student's loss, and what it is judged by: that, or its share of wrong answers.
 
     An answer is wrong where the largest output is not the right one, or one is not finite.
     """
@@ -82,7 +82,7 @@ def losses(
 def gradients(
     theta: Thetas, x: Inputs, y: Answers, gates: int, kind: Loss = "mean-square"
 ) -> tuple[Each, Thetas]:
-    """Each student's mean loss and its gradient in Θ (0 in the block that is always 0)."""
+    """Compute each student's mean loss and its gradient in Θ (0 in the block that is always 0)."""
     theta = theta.detach().requires_grad_()
     loss = losses(theta, x, y, gates, kind)[0]
     # students do not meet, so the gradient of the sum is each one's own
@@ -90,7 +90,7 @@ def gradients(
 
 
 def project(theta: Thetas, model: Model, n: int) -> Thetas:
-    """Θ with W = U diag(s) Vᵀ replaced by U Vᵀ (urnn) or by U diag(min(s, 1)) Vᵀ (contractive)."""
+    """Replace W = U diag(s) Vᵀ in Θ by U Vᵀ (urnn) or by U diag(min(s, 1)) Vᵀ (contractive)."""
     if model in ("rnn", "lstm"):
         return theta
     U, s, Vt = torch.linalg.svd(theta[:, :n, :n])
@@ -103,7 +103,7 @@ def first_non_finite(
     theta: Float[Array, "rows columns"], x: Float[Array, "B T m"], y: Float[Array, "B S p"],
     gates: int, kind: Loss = "mean-square",
 ) -> str:  # fmt: skip
-    """Where the first inf or NaN of a student on a batch arises, in words, in the type of Θ."""
+    """Say where the first inf or NaN of a student on a batch arises, in the type of Θ."""
     at, x_, y_ = (torch.from_numpy(a.astype(theta.dtype))[None] for a in (theta, x, y))
     p = y.shape[-1]
     wrong = (~outputs(at, x_, p, gates)[0].isfinite()).any(2).nonzero()
@@ -140,29 +140,29 @@ class Reference:
         return x[self.realisation, sequence], y[self.realisation, sequence]
 
     def gradient(self, theta: Thetas, x: Inputs, y: Answers) -> tuple[Each, Thetas]:
-        """What an engine with a faster gradient replaces."""
+        """Compute losses and gradients; an engine with a faster way replaces this."""
         return gradients(theta, x, y, self.group.sizes[0], self.group.options.loss)
 
     def error(self, theta: Thetas, x: Inputs, y: Answers) -> Each:
-        """Mean squared errors, or shares of wrong answers, alone."""
+        """Compute the mean squared errors, or shares of wrong answers, alone."""
         with torch.no_grad():
             return losses(theta, x, y, self.group.sizes[0], self.group.options.loss)[1]
 
     def projected(self, theta: Thetas, n: int) -> Thetas:
-        """What is projected after each update, and how."""
+        """Project W after an update; engines that mix models replace this."""
         return project(theta, self.group.students[0].model, n)
 
     def descent(
         self, mean: Tensor, square: Tensor, g: Tensor, alpha: float, epsilon: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The optimiser's moments after a gradient, and what it takes from Θ."""
+        """Compute the optimiser's moments after a gradient, and what it takes from Θ."""
         beta_1, beta_2 = self.group.options.decay
         mean = beta_1 * mean + (1 - beta_1) * g
         square = beta_2 * square + (1 - beta_2) * g * g
         return mean, square, self.rate * alpha * mean / (square.sqrt() + epsilon)
 
     def advance(self, state: State, batches: Batches) -> tuple[State, Losses]:
-        """The state after these batches, and the training loss of each."""
+        """Make the updates on these batches; the state after them, and the loss of each."""
         group, options, (_, n, _, p) = self.group, self.group.options, self.group.sizes
         theta, mean, square = map(self._tensor, (state.theta, state.mean, state.square))
         diverged = torch.from_numpy(state.diverged.copy()).to(self.device)
@@ -201,7 +201,7 @@ class Reference:
         return State(at, m, v, frozen, made), torch.stack(recorded, 1).cpu().numpy()
 
     def evaluate(self, theta: Stack, held_out: Sequences) -> Errors:
-        """The error of each student, some hundred sequences at a time."""
+        """Measure the error of each student, some hundred sequences at a time."""
         at, count = self._tensor(theta), held_out.x.shape[1]
         total = at.new_zeros(len(at))
         for index in np.split(np.arange(count), range(EVALUATED, count, EVALUATED)):

@@ -31,7 +31,7 @@ TOGETHER = 4  # vectors of sequences in a pass: with 6 rows of Θ they fill the 
 
 @functools.cache
 def kernels(gates: int, n: int, m: int, p: int, S: int) -> tuple[int, int]:
-    """Addresses of the compiled forward and backward passes over S vectors of sequences."""
+    """Compile the forward and backward passes over S vectors of sequences; their addresses."""
     rows, w, U, D = gates * n, n + m + 1, n + m, gates * n + p
     cell_forward, cell_backward = (lstm_cell if gates == 4 else relu_cell)(n, m, p, S, shared=True)
     readout = contraction(p, S, a=(w, 1), b=(U, 1), out=(1, D), initial=(w, 0), shared=True)
@@ -133,7 +133,7 @@ class Batch(NewtonSchulz):
         )
 
     def _run(self, theta: Array, x: Array, y: Array, gradient: Array) -> tuple[float, float]:
-        """Mean loss and error of the student on a batch; its gradient, unless that is empty."""
+        """Compute the mean loss and error on a batch, and the gradient, unless that is empty."""
         (G, n, m, p), (B, T, _) = self.group.sizes, x.shape
         rows, S = G * n, min(TOGETHER, -(-B // LANES))
         if T not in self.scratch:
@@ -150,7 +150,7 @@ class Batch(NewtonSchulz):
 
     @np.errstate(over="ignore", invalid="ignore")  # where it is then frozen
     def advance(self, state: State, batches: Batches) -> tuple[State, Losses]:
-        """The state after these batches: the reference's, to the bit but for the norm's sum."""
+        """Make the updates as the reference does; the norm alone is summed in another order."""
         options, student = self.group.options, self.group.students[0]
         _, n, _, p = self.group.sizes
         if student.model == "urnn" and options.projection == "exponential":

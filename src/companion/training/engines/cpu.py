@@ -127,7 +127,7 @@ def lstm_cell(n: int, m: int, p: int, S: int, shared: bool = False) -> Cell:
 
 @functools.cache
 def kernel(gates: int, n: int, m: int, p: int, S: int) -> int:
-    """Address of the compiled passes of one model and size, in which the sizes are constants."""
+    """Compile the passes of one model and size, in which sizes are constants; their address."""
     rows, w, U, D = gates * n, n + m + 1, n + m, gates * n + p
     cell_forward, cell_backward = (lstm_cell if gates == 4 else relu_cell)(n, m, p, S)
     readout = contraction(p, S, a=(w, 1), b=(U, 1), out=(1, D), initial=(w, 0))
@@ -244,7 +244,7 @@ class Cpu:
         return kernel(G, n, m, p, S), S, (*self.packed[key], T), tuple(map(aligned, vectors))
 
     def advance(self, state: State, batches: Batches) -> tuple[State, Losses]:
-        """The state after these batches, and the training loss of each."""
+        """Make the updates on these batches; the state after them, and the loss of each."""
         students, options, (_, n, _, p) = self.group.students, self.group.options, self.group.sizes
         (k, rows, w), model = state.theta.shape, students[0].model
         passes, S, data, scratch = self._prepare(self.group.train, batches.shape[1])
@@ -280,7 +280,7 @@ class Cpu:
         return State(theta, mean, square, diverged[:k], state.update + made), losses.T[:k]
 
     def evaluate(self, theta: Stack, held_out: Sequences) -> Errors:
-        """The mean squared error of each student on other data."""
+        """Measure the mean squared error of each student on other data."""
         count = held_out.x.shape[1]
         passes, S, data, scratch = self._prepare(held_out, count)
         total = sum_of_squares(passes, S, self._to_lanes(theta), count, data, scratch)

@@ -55,7 +55,7 @@ class _LanesModel(models.PrimitiveModel):
 
 
 def macro(emit: Callable[..., Any], returns: Any = LANES_TYPE) -> Callable[..., Any]:
-    """The numba function of whose call ``emit(builder, *arguments)`` writes the instructions.
+    """Make the numba function of whose call ``emit(builder, *arguments)`` writes the instructions.
 
     For an array emit gets the address of its first element, for a tuple a list.
     """
@@ -213,7 +213,7 @@ def contraction(
     relu: bool = False,
     shared: bool = False,
 ) -> Callable[..., Any]:
-    """A numba function for out[r, c] = finish(initial[r, c] + Σ_j a[r, j] b[c, j]), lane by lane.
+    """Make the function out[r, c] = finish(initial[r, c] + Σ_j a[r, j] b[c, j]) of each lane.
 
     Parameters
     ----------
