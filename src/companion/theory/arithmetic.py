@@ -153,6 +153,26 @@ def positive_definite(A: Shaped[Array, "n n"]) -> bool:
     return len(minors) == len(A) and all(v > 0 for v in minors)
 
 
+def length_above(v: Shaped[Array, " n"]) -> Fraction:
+    """Bound ‖v‖₂ of Fractions from above, within 2⁻¹⁰⁰ relatively."""
+    return root_above(sum((a * a for a in v), Fraction(0)))
+
+
+def norm_above(A: Shaped[Array, "n k"]) -> Fraction:
+    """Bound ‖A‖₂ of Fractions from above: by LAPACK and a margin, then c²I − AAᵀ ≻ 0 is proved."""
+    largest = max(abs(v) for v in A.flat)
+    if not largest:
+        return Fraction(0)
+    unit = Fraction(2) ** floor_log2(largest)  # so that no float overflows
+    scaled = A / unit if A.shape[0] <= A.shape[1] else A.T / unit
+    # Half the margin of `state_bound`, whose ball is to be confirmed.
+    eps = 5 * sum(A.shape) * float(np.finfo(float).eps)
+    c = Fraction(float(np.linalg.norm(scaled.astype(float), 2)) * (1 + eps))
+    if not positive_definite(np.diag([c * c] * len(scaled)) - product(scaled, scaled.T)):
+        raise ArithmeticError("the norm of a matrix could not be bounded.")
+    return c * unit
+
+
 def solve(A: Shaped[Array, "n n"], B: Shaped[Array, "n k"]) -> Array:
     """Compute A⁻¹B exactly for Fractions, enclosed for balls.
 

@@ -16,15 +16,7 @@ from typing import Any
 import numpy as np
 
 from companion.theory import reading as read
-from companion.theory.arithmetic import (
-    at_least,
-    at_most,
-    decimal,
-    floor_log2,
-    positive_definite,
-    product,
-    root_above,
-)
+from companion.theory.arithmetic import at_least, at_most, decimal, length_above, norm_above
 from companion.theory.balls import balls_are, ends, precision
 from companion.theory.exact import Trial, integer_outputs
 from companion.theory.linear import linear_teacher
@@ -172,42 +164,20 @@ def _prove_for_all_inputs(rnn: RNN, unitary: RNN, X: Fraction, R: Fraction, uppe
         form = all((getattr(unitary, a) == getattr(like, a)).all() for a in ("F", "C", "h_init"))
     if not form:
         raise CertificateError("the unitary network is not of the form of theorem 1.")
-    push = _norm_above(rnn.F) * X + _length_above(rnn.b)
-    if _length_above(rnn.h_init) > R or _norm_above(rnn.W) * R + push > R:
+    push = norm_above(rnn.F) * X + length_above(rnn.b)
+    if length_above(rnn.h_init) > R or norm_above(rnn.W) * R + push > R:
         raise CertificateError("the ball of states is not mapped into itself.")
     relu = ACTIVATIONS["relu"]
     h_low = -relu(-rnn.h_init)
-    drive = np.array([_length_above(row) * X for row in rnn.F]) + rnn.b - relu(-rnn.W) @ h_low
+    drive = np.array([length_above(row) * X for row in rnn.F]) + rnn.b - relu(-rnn.W) @ h_low
     for i, reach in enumerate(relu(rnn.W) @ upper + drive):
         if upper[i] < max(rnn.h_init[i], 0) or (upper[i] < reach and upper[i] < R):
             raise CertificateError(f"the box of states is not mapped into itself (state {i}).")
     K = unitary.W[n:, :n]
     boxed = relu(K) @ upper - relu(-K) @ h_low
     for i in range(r):
-        if -unitary.b[n + i] < min(boxed[i], _length_above(K[i]) * R):
+        if -unitary.b[n + i] < min(boxed[i], length_above(K[i]) * R):
             raise CertificateError(f"M is too small in new state {i}: it may switch on.")
-
-
-def _length_above(v: Array) -> Fraction:
-    """Bound ‖v‖₂ from above, within 2⁻¹⁰⁰ relatively."""
-    return root_above(sum((a * a for a in v), Fraction(0)))
-
-
-def _norm_above(A: Array) -> Fraction:
-    """Bound ‖A‖₂ from above: by LAPACK and a margin, then c²I − AAᵀ ≻ 0 (or AᵀA) is proved."""
-    largest = max(abs(v) for v in A.flat)
-    if not largest:
-        return Fraction(0)
-    unit = Fraction(2) ** floor_log2(largest)  # so that no float overflows
-    scaled = A / unit
-    # Half the margin of `state_bound`, whose ball is to be confirmed.
-    eps = 5 * sum(A.shape) * float(np.finfo(float).eps)
-    c = Fraction(float(np.linalg.norm(scaled.astype(float), 2)) * (1 + eps))
-    if A.shape[0] > A.shape[1]:
-        scaled = scaled.T
-    if not positive_definite(np.diag([c * c] * len(scaled)) - product(scaled, scaled.T)):
-        raise CertificateError("the norm of a matrix could not be bounded.")
-    return c * unit
 
 
 def _run_work(rnn: RNN, x: Array) -> Any:
@@ -221,7 +191,7 @@ def _run_work(rnn: RNN, x: Array) -> Any:
 
 
 def _norm_work(A: Array) -> Any:
-    """Reckon the nanoseconds of `_norm_above`: minors of k rows have k times the digits."""
+    """Reckon the nanoseconds of `norm_above`: minors of k rows have k times the digits."""
     size = min(A.shape)
     return size**2 * (max(A.shape) * 100 + size * (300 + (size * (_bits(A) / 15 + 4)) ** 1.6))
 

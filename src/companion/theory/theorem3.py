@@ -19,15 +19,7 @@ from companion.theory.balls import ball, balls, ends, precision
 from companion.theory.checks import whole_number
 from companion.theory.dilation import orthogonal_dilation
 from companion.theory.exact import Trial, activation_balls, clearest, clearest_gap
-from companion.theory.network import (
-    ACTIVATIONS,
-    RNN,
-    SMOOTH,
-    enlarged,
-    eps_of,
-    simulate,
-    spectral_norm,
-)
+from companion.theory.network import ACTIVATIONS, RNN, SMOOTH, enlarged, eps_of, simulate
 from companion.theory.theorem2 import Witness, check_student, memoryless_teacher
 
 Array = np.ndarray
@@ -127,10 +119,11 @@ def approximate_unitary(rnn: RNN, M: float) -> tuple[RNN, float]:
     r, eps = len(U) - n, eps_of(rnn.W)
     if r == 0:
         return rnn, 0.0
-    gain = L * (spectral_norm(rnn) + 10 * n * np.finfo(float).eps)
+    B, K = U[:n, n:], U[n:, :n]
+    W_norm, B_norm, C_norm = (float(np.linalg.norm(a.astype(float), 2)) for a in (rnn.W, B, rnn.C))
+    gain = L * (W_norm + 10 * n * np.finfo(float).eps)
     if gain >= 1:
         raise ValueError("‖W‖₂ is 1; with tanh the errors of all steps would add up without bound.")
-    B, K = U[:n, n:], U[n:, :n]
     rest = 0 if rnn.activation == "sigmoid" else -1
     b = np.concatenate([rnn.b, np.full(r, -M, dtype=rnn.dtype)]) - U[:, n:].sum(1) * rest
     unitary = enlarged(rnn, U, b, rest=rest)
@@ -142,7 +135,6 @@ def approximate_unitary(rnn: RNN, M: float) -> tuple[RNN, float]:
     R = max(np.sqrt(n), float(np.linalg.norm(rnn.h_init)))
     top = float(np.linalg.norm(K.astype(float), axis=1).max()) * R * (1 + 10 * n * eps) + push
     level = (1.0 if rest == 0 else 2.0) * np.exp(-np.logaddexp(0, -top if rest == 0 else -2 * top))
-    B_norm, C_norm = (float(np.linalg.norm(a.astype(float), 2)) for a in (B, rnn.C))
     bound = C_norm * L * (B_norm * np.sqrt(r) * level + rho) / (1 - gain)
     # The last factor covers the rounding of this formula, whose exponent is known to |top|·eps.
     bound *= 1 + 1e-13 * (abs(top) + n + r)
