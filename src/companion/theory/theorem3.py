@@ -174,13 +174,11 @@ def find_sigmoid_witness(student: RNN) -> Witness:
     """
     _require_smooth(student, "find_sigmoid_witness")
     check_student(student)
-    n, steps = student.m, student.n // student.m + 1
-    teacher, base = memoryless_teacher(n, student.activation), np.zeros((steps, n))
-    bits = 128
+    base, bits = np.zeros((student.n // student.m + 1, student.m)), 128
     while bits <= _MOST_BITS:
         best = _proved(student, base, bits)
         if best is None or best.gap < _CLEAR:
-            for x in _along(student, teacher, base, bits):
+            for x in _along(student, base, bits):
                 found = _proved(student, x, bits)
                 # A near tie must not be decided by the last bits of an enclosure.
                 if found and (best is None or found.gap > best.gap * (1 + Fraction(1, 2**20))):
@@ -193,7 +191,7 @@ def find_sigmoid_witness(student: RNN) -> Witness:
     )
 
 
-def _along(student: RNN, teacher: RNN, base: Array, bits: int) -> list[Array]:
+def _along(student: RNN, base: Array, bits: int) -> list[Array]:
     """Choose inputs along one coordinate: the clearest in float64, and ever shorter steps."""
     direction = _differing_derivative(student, base, bits)
     if direction is None:
@@ -203,8 +201,9 @@ def _along(student: RNN, teacher: RNN, base: Array, bits: int) -> list[Array]:
     sizes += [2.0 ** -min(bits // 8, 120), 2.0**-4]
     moved = np.repeat(base[None], len(sizes), axis=0)
     moved[(slice(None), *direction)] += sizes
-    gaps = abs(simulate(student, moved[:-2]) - simulate(teacher, moved[:-2])).max(axis=(1, 2))
-    return [moved[int(gaps.argmax())], *moved[-2:]]
+    wanted = simulate(memoryless_teacher(student.m, student.activation), moved[:-2])
+    gaps = abs(simulate(student, moved[:-2]) - wanted).max(axis=(1, 2))
+    return [moved[gaps.argmax()], *moved[-2:]]
 
 
 def _proved(student: RNN, x: Array, bits: int) -> Witness | None:
