@@ -155,23 +155,14 @@ def require_parameter(module: torch.nn.Module, name: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Hold a module of nearest contractions, and how far it is from the one projected.
+    """Hold a module of nearest contractions, and how far it is from the one projected."""
 
-    Attributes
-    ----------
-    module : a copy with plain weights, every recurrent norm at most the one asked for.
-    norms : ‖W‖₂ of each recurrent weight before.
-    distance : largest ‖W − W'‖₂ of a recurrent weight.
-    moved, rms : largest and root mean square change of an output on the data; nan without data.
-    scale : root mean square of the outputs before, to compare with.
-    """
-
-    module: torch.nn.Module
-    norms: tuple[float, ...]
-    distance: float
-    moved: float
-    rms: float
-    scale: float
+    module: torch.nn.Module  # a copy with plain weights, every recurrent norm at most that given
+    norms: tuple[float, ...]  # ‖W‖₂ of each recurrent weight before
+    distance: float  # largest ‖W − W'‖₂ of a recurrent weight
+    moved: float  # largest change of an output on the data; without data nan, as the next two
+    rms: float  # its root mean square
+    scale: float  # root mean square of the outputs before, to compare with
 
     def __str__(self) -> str:
         return (

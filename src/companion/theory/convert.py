@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from companion.theory.files import Tensor, read_tensors, shown, write_tensors
-from companion.theory.layers import named_arrays, read_layers, require_relu, unitary_layers
+from companion.theory.layers import named_arrays, read_layers, unitary_layers
 from companion.theory.network import (
     RNN,
     Array,
@@ -35,33 +35,19 @@ _DERIVED = re.compile(rf"parametrizations\.{_WEIGHT}\.|{_WEIGHT}_(?:g|v|u|orig|m
 
 @dataclass(frozen=True)
 class Conversion:
-    """Hold what `convert_file` did, with what it measured; prints as a short report.
+    """Hold what `convert_file` did, with what it measured; prints as a short report."""
 
-    Attributes
-    ----------
-    destination : file written.
-    norms : ‖W‖₂ of each layer before.
-    hidden_size, unitary_size : states a layer before and after.
-    input_bound : X of the equality.
-    orthogonality : largest ‖WᵀW − I‖₂ after; ``orthogonality_limit`` is 10·N·eps.
-    difference : largest difference of outputs on random inputs with ‖x⁽ᵏ⁾‖₂ ≤ X, over the
-        largest output.
-    state_scale : largest and least d of the last layer, where states are scaled; 1, 1 elsewhere.
-    padded : tensors widened to read the new state.
-    copied : other tensors of the file, copied as they are.
-    """
-
-    destination: Path
-    norms: tuple[float, ...]
-    hidden_size: int
-    unitary_size: int
-    input_bound: float
-    orthogonality: float
-    orthogonality_limit: float
-    difference: float
-    state_scale: tuple[float, float]
-    padded: tuple[str, ...]
-    copied: tuple[str, ...]
+    destination: Path  # file written
+    norms: tuple[float, ...]  # ‖W‖₂ of each layer before
+    hidden_size: int  # states a layer before
+    unitary_size: int  # and after
+    input_bound: float  # X of the equality
+    orthogonality: float  # largest ‖WᵀW − I‖₂ after
+    orthogonality_limit: float  # 10·N·eps
+    difference: float  # of outputs on random inputs with ‖x⁽ᵏ⁾‖₂ ≤ X, over the largest output
+    state_scale: tuple[float, float]  # largest and least d of the last layer; 1, 1 where unscaled
+    padded: tuple[str, ...]  # tensors widened to read the new state
+    copied: tuple[str, ...]  # other tensors of the file, copied as they are
 
     def __str__(self) -> str:
         visible = self.difference > np.sqrt(self.orthogonality_limit)
@@ -122,10 +108,11 @@ def convert_file(
     source, destination = Path(source), Path(destination)
     _check_paths(source, destination, overwrite)
     metadata, tensors = read_tensors(source)
-    _check_nonlinearity(metadata.get("nonlinearity"), nonlinearity)
+    nonlinearity = _nonlinearity(metadata.get("nonlinearity"), nonlinearity)
     prefix, ends = _network_in(tensors, prefix)
     own = _own(tensors, prefix, ends)
-    layers = read_layers({name: tensor.array() for name, tensor in own.items()}, ends)
+    given = {name: tensor.array() for name, tensor in own.items()}
+    layers = read_layers(given, ends, nonlinearity)
     converted, scales = unitary_layers(layers, input_bound, horizon, initial_bound, rescale)
     arrays = named_arrays(converted, ends)
     new = {prefix + name: Tensor.of(array) for name, array in arrays.items()}
@@ -156,7 +143,7 @@ def _check_paths(source: Path, destination: Path, overwrite: bool) -> None:
         raise FileExistsError(f"destination {destination} exists; name another, or use --force.")
 
 
-def _check_nonlinearity(stored: str | None, given: str | None) -> None:
+def _nonlinearity(stored: str | None, given: str | None) -> str:
     if stored and given and stored != given:
         raise ValueError(f"the file says nonlinearity {stored!r}, the call {given!r}.")
     if not (chosen := stored or given):
@@ -164,7 +151,7 @@ def _check_nonlinearity(stored: str | None, given: str | None) -> None:
             "the file's metadata names no nonlinearity, and it is never assumed: give "
             "--nonlinearity relu (or tanh) as the network was trained."
         )
-    require_relu(chosen)
+    return chosen
 
 
 def _network_in(tensors: Tensors, prefix: str | None) -> tuple[str, list[str]]:

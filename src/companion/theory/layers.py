@@ -20,29 +20,22 @@ from companion.theory.dilation import (
 )
 from companion.theory.network import RNN, Array, is_contractive, spectral_norm
 from companion.theory.similarity import rescaled
-from companion.theory.theorem1 import state_bound, unitary_equivalent
+from companion.theory.theorem1 import require_relu, state_bound, unitary_equivalent
 
 _NEAR_ONE = 0.99  # from this norm on a bias of 1/(1 − ‖W‖) is worth a scaling, where one is allowed
 
 
-def require_relu(nonlinearity: str) -> None:
-    """Refuse another nonlinearity than "relu"."""
-    if nonlinearity != "relu":
-        raise ValueError(
-            f"nonlinearity is {nonlinearity!r}; it must be 'relu': by theorem 3 no finite "
-            "unitary network equals a tanh one. approximate_unitary comes close."
-        )
-
-
-def read_layers(arrays: Mapping[str, Array], suffixes: Sequence[str]) -> list[RNN]:
+def read_layers(
+    arrays: Mapping[str, Array], suffixes: Sequence[str], nonlinearity: str = "relu"
+) -> list[RNN]:
     """Make a network of each layer, by torch's names; biases are added, outputs are the states."""
     layers = []
     for suffix in suffixes:
-        W = arrays[f"weight_hh{suffix}"]
-        zeros = np.zeros(len(W), dtype=W.dtype)
+        W, F = arrays[f"weight_hh{suffix}"], arrays[f"weight_ih{suffix}"]
+        zeros, C = np.zeros(len(W), dtype=W.dtype), np.eye(len(W), dtype=W.dtype)
         with np.errstate(over="ignore"):  # RNN refuses what is then infinite
             b = sum((arrays.get(f"bias_{kind}{suffix}", zeros) for kind in ("ih", "hh")), zeros)
-        layers.append(RNN(W, arrays[f"weight_ih{suffix}"], b, np.eye(len(W), dtype=W.dtype), zeros))
+        layers.append(RNN(W, F, b, C, zeros, nonlinearity))
     return layers
 
 
@@ -68,6 +61,7 @@ def unitary_layers(
     """Convert layer by layer; give the networks, and by which d the states of each are scaled."""
     X, initial = size_of("input_bound", input_bound), size_of("initial_bound", initial_bound)
     horizon = None if horizon is None else whole_number("horizon", horizon, least=1)
+    require_relu(layers[0])
     unitary: list[RNN] = []
     scales: list[Array] = []
     d = np.ones(layers[0].m, dtype=layers[0].dtype)

@@ -9,7 +9,7 @@ NumPy only. One code path serves float32, float64 and exact rationals (object ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal, overload
 
@@ -82,13 +82,9 @@ def _common_dtype(arrays: dict[str, Array]) -> np.dtype[Any]:
     first, dtype = next(iter(kinds.items()), ("", np.dtype(np.float64)))
     for name, kind in kinds.items():
         if kind not in _DTYPES:
-            raise TypeError(
-                f"{name} has dtype {kind}; allowed: float32, float64, or exact Fractions."
-            )
+            raise TypeError(f"{name} has dtype {kind}; allowed: float32, float64, exact Fractions.")
         if kind != dtype:
-            raise TypeError(
-                f"{first} is {dtype} but {name} is {kind}; cast all parameters to one dtype."
-            )
+            raise TypeError(f"{first} is {dtype} but {name} is {kind}; cast all to one dtype.")
     return dtype
 
 
@@ -98,14 +94,11 @@ def _check_shapes(arrays: dict[str, Array]) -> None:
         shape = arrays[name].shape
         wanted = ", ".join(str(sizes.get(letter, letter)) for letter in letters)
         fits = len(shape) == len(letters) and 0 not in shape
-        if not fits or any(
-            sizes.setdefault(at, k) != k for at, k in zip(letters, shape, strict=fits)
-        ):
+        pairs = zip(letters, shape, strict=fits)
+        if not fits or any(sizes.setdefault(letter, k) != k for letter, k in pairs):
             kind = "square, " if name == "W" else f"with W of shape {arrays['W'].shape} "
-            raise ValueError(
-                f"{name} has shape {shape}; it must be {kind}({wanted}{',' * (len(letters) == 1)}),"
-                " every size at least 1."
-            )
+            wanted = f"{kind}({wanted}{',' * (len(letters) == 1)}), every size at least 1"
+            raise ValueError(f"{name} has shape {shape}; it must be {wanted}.")
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -191,16 +184,15 @@ class RNN:
 
     def astype(self, dtype: type | np.dtype[Any] | str) -> RNN:
         """Cast the network to another dtype; a float becomes the Fraction that it is exactly."""
-        target = np.dtype(dtype)
-
-        def cast(a: Array) -> Array:
-            return fractions(a) if target.kind == "O" else np.asarray(a.astype(target))
-
+        exact = np.dtype(dtype).kind == "O"
+        changes: dict[str, Any] = {}
         try:
-            cast_all = {name: cast(getattr(self, name)) for name in SHAPES}
+            for name in SHAPES:
+                a = getattr(self, name)
+                changes[name] = fractions(a) if exact else a.astype(dtype)
         except OverflowError:
-            raise ValueError("a parameter exceeds 1.8e308, the range of float64.") from None
-        return RNN(**cast_all, activation=self.activation)
+            raise ValueError(f"{name} holds a number beyond 1.8e308, float64's range.") from None
+        return replace(self, **changes)
 
 
 def ordered_matmul(a: Shaped[Array, "... n"], B: Shaped[Array, "n p"]) -> Shaped[Array, "... p"]:
@@ -304,10 +296,10 @@ def is_contractive(rnn: RNN | Array) -> bool:
 
 
 def is_unitary(rnn: RNN | Array) -> bool:
-    """Decide whether WᵀW = I: ‖WᵀW − I‖₂ ≤ 10·n·eps of the dtype; exactly, for exact matrices.
+    """Decide whether WᵀW = I: ‖WᵀW − I‖₂ ≤ 10·n·eps of the dtype, as torch judges orthogonality.
 
-    The bound is the rounding of n-term inner products of unit columns, with a margin, as
-    `torch.nn.utils.parametrizations.orthogonal` takes it.
+    The bound is the rounding of n-term inner products of unit columns, with a margin. Exact
+    matrices are decided exactly.
     """
     W = recurrent(rnn)
     if W.dtype == object:

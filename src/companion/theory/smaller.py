@@ -35,36 +35,25 @@ Verdict = Literal["found", "impossible", "unknown"]
 class Smallest:
     """Hold the smallest equal unitary network found, and how well that is known.
 
-    Attributes
-    ----------
-    unitary : the network, equal for ‖x⁽ᵏ⁾‖₂ ≤ the bound given.
-    scale : d, float64, shape (n,): its dilation is that of DWD⁻¹, D = diag(d).
-    unit_values : q, how many singular values of DWD⁻¹ are 1; ``unitary`` has 2n − q states.
-    residual : largest |σᵢ² − 1| of those q, in float64.
-    proved : whether some D within 1e-9 of ``scale``, relatively, is proved to have exactly q
-        singular values 1 and the others below: by the intermediate value for q = 1, where a scaling
-        brings a value to 1, by interval Newton beyond.
-    lower_bound : states needed for equality on all of ℝⁿ (F = C = I), `states_needed`(W); proved
-        for the very numbers in W. (W rounded from an orthogonal one may need one state more than
-        ``unitary`` has, which then is equal to rounding only.)
+    ``proved`` says that some D within 1e-9 of ``scale``, relatively, is proved to have exactly q
+    singular values 1 and the others below: by the intermediate value for q = 1, where a scaling
+    brings a value to 1, by interval Newton beyond. ``lower_bound`` is proved for the very numbers
+    in W; W rounded from an orthogonal one may need one state more than ``unitary`` has, which then
+    is equal to rounding only.
     """
 
-    unitary: RNN
-    scale: Float[Array, " n"]
-    unit_values: int
-    residual: float
+    unitary: RNN  # equal for ‖x⁽ᵏ⁾‖₂ ≤ the bound given
+    scale: Float[Array, " n"]  # d, float64: its dilation is that of DWD⁻¹, D = diag(d)
+    unit_values: int  # q, how many singular values of DWD⁻¹ are 1; unitary has 2n − q states
+    residual: float  # largest |σᵢ² − 1| of those q, in float64
     proved: bool
-    lower_bound: int
+    lower_bound: int  # states needed for equality on all of ℝⁿ (F = C = I), `states_needed`(W)
 
 
 def smallest_unitary(
-    rnn: RNN,
-    input_bound: SupportsFloat,
-    *,
-    horizon: SupportsIndex | None = None,
-    starts: int = 20,
-    most: int | None = None,
-) -> Smallest:
+    rnn: RNN, input_bound: SupportsFloat, *, horizon: SupportsIndex | None = None,
+    starts: int = 20, most: int | None = None,
+) -> Smallest:  # fmt: skip
     """Search the smallest equal unitary network that diagonal scalings yield. **Ours.**
 
     q singular values of DWD⁻¹ at 1 are q(q + 1)/2 equations for n − 1 free scales, so q is tried
@@ -120,10 +109,9 @@ def states_needed(W: Shaped[Array, "n n"]) -> int:
 
     The theorem: N ≥ n + min_D #{σᵢ(DWD⁻¹) < 1} for the teacher ReLU(Wh + x). Scalings keep the
     determinant of every block of a block diagonal W, so each block with |det| < 1 counts at least
-    one: n + 1 for an irreducible contraction, 2n for a diagonal one. The determinants are computed
-    exactly, so the count is proved for the very numbers in W; of matrices that are orthogonal but
-    for their rounding some have |det| < 1 and need n + 1.
-    `fewest_below_one` searches for the minimum itself.
+    one: n + 1 for an irreducible contraction, 2n for a diagonal one. The determinants are exact, so
+    the count is proved for the very numbers in W; rounding alone makes some orthogonal matrices
+    need n + 1. `fewest_below_one` searches for the minimum itself.
 
     Examples
     --------
@@ -143,8 +131,7 @@ def fewest_below_one(
 ) -> tuple[int, Float[Array, " n"]]:
     """Search D ≻ 0, of any norm, for the least #{σᵢ(DWD⁻¹) < 1}; give it and that D. **Ours.**
 
-    An upper estimate of the minimum in the lower bound; where it equals `states_needed`(W) − n the
-    minimum is known.
+    Where it equals `states_needed`(W) − n the minimum is known.
     """
     rng, n = np.random.default_rng(seed), len(W)
     best, best_d = int((np.linalg.svd(W, compute_uv=False) < 1).sum()), np.ones(n)
@@ -304,10 +291,8 @@ def nonnegative_factor(
     for rows in sorted({n, min(2 * n, len(i)), len(i)}):  # fewest first
         for _ in range(starts):
             start = rng.random((rows, n)).ravel() / np.sqrt(rows)
-            fit = least_squares(
-                excess, start, jac=slope, bounds=(0, np.inf),
-                ftol=1e-15, xtol=1e-15, gtol=1e-15, max_nfev=100,
-            )  # fmt: skip
+            fit = least_squares(excess, start, jac=slope, bounds=(0, np.inf), max_nfev=100,
+                                ftol=1e-15, xtol=1e-15, gtol=1e-15)  # fmt: skip
             if size * np.abs(fit.fun).max() <= tolerance:
                 return "found", np.sqrt(size) * fit.x.reshape(rows, n)
     return "unknown", None

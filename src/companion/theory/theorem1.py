@@ -39,17 +39,11 @@ _LONGEST_INTERVAL_RUN = 100_000  # steps; past it only the norm bound is used
 
 @dataclass(frozen=True)
 class StateBound:
-    """Hold a ball and a box around every reachable state, h₋₁ among them.
+    """Hold a ball and a box around every reachable state, h₋₁ among them."""
 
-    Attributes
-    ----------
-    norm : R with ‖h⁽ᵏ⁾‖₂ ≤ R; inf where only the box is finite.
-    lower, upper : float64 arrays, shape (n,), lower ≤ h⁽ᵏ⁾ ≤ upper entrywise; upper ≤ R.
-    """
-
-    norm: float
-    lower: Float[Array, " n"]
-    upper: Float[Array, " n"]
+    norm: float  # R with ‖h⁽ᵏ⁾‖₂ ≤ R; inf where only the box is finite
+    lower: Float[Array, " n"]  # float64, lower ≤ h⁽ᵏ⁾ ≤ upper entrywise
+    upper: Float[Array, " n"]  # at most R
 
     def supremum(self, K: Float[Array, "r n"]) -> Float[Array, " r"]:
         """Bound (K h)ᵢ over the states h from above: the lesser of the ball's and the box's."""
@@ -72,19 +66,18 @@ def _silencing_bias(rnn: RNN, K: Float[Array, "r n"], bound: StateBound) -> Arra
     if rnn.is_exact:
         return fractions(M)
     if M.max(initial=0) > np.finfo(rnn.dtype).max:
-        raise ValueError(
-            f"the bias M reaches {M.max():.3g}, past the range of {rnn.dtype}: lower input_bound, "
-            "or use float64."
-        )
+        reached = f"{M.max():.3g}, past the range of {rnn.dtype}"
+        raise ValueError(f"the bias M reaches {reached}: lower input_bound, or use float64.")
     return np.asarray(M.astype(rnn.dtype))
 
 
-def _require_relu(rnn: RNN) -> None:
+def require_relu(rnn: RNN) -> None:
+    """Refuse another activation than ReLU, which switches the new states off."""
     if rnn.activation != "relu":
-        smooth = "" if rnn.activation == "identity" else "; approximate_unitary comes close"
+        smooth = " By theorem 3 no finite unitary network equals it; approximate_unitary is close."
         raise ValueError(
-            "theorem 1 needs activation 'relu', which switches the new states off; this network "
-            f"has {rnn.activation!r}{smooth}."
+            f"theorem 1 needs activation 'relu'; this network has {rnn.activation!r}."
+            + smooth * (rnn.activation != "identity")
         )
 
 
@@ -101,12 +94,7 @@ def _ball(gain: float, push: float, start: float, horizon: int | None) -> float:
     return radius if np.isfinite(radius) else np.inf
 
 
-def _box(
-    up: Float[Array, "n n"],
-    drive: Float[Array, " n"],
-    start: Float[Array, " n"],
-    horizon: int | None,
-) -> Float[Array, " n"]:
+def _box(up: Array, drive: Array, start: Array, horizon: int | None) -> Float[Array, " n"]:
     """Find u ≥ start with u ≥ max(up·u + drive, 0), over the horizon; inf if not found."""
     n = up.shape[0]
     if np.abs(np.linalg.eigvals(up)).max() < 1:
@@ -157,7 +145,7 @@ def state_bound(
     >>> round(state_bound(rnn, input_bound=3.0).norm, 6)
     6.0
     """
-    _require_relu(rnn)
+    require_relu(rnn)
     X, r0 = size_of("input_bound", input_bound), size_of("initial_bound", initial_bound)
     T = None if horizon is None else whole_number("horizon", horizon, least=1)
     theta = rnn.astype(np.float64)
@@ -228,7 +216,7 @@ def unitary_equivalent(
     >>> urnn.n, is_unitary(urnn), float(abs(simulate(rnn, x) - simulate(urnn, x)).max()) < 1e-14
     (2, True, True)
     """
-    _require_relu(rnn)
+    require_relu(rnn)
     scaled = rnn if scale is None else rescaled(rnn, scale)
     d = np.ones(rnn.n) if scale is None else np.asarray(scale, dtype=np.float64)
     U = orthogonal_dilation(scaled.W) if dilation is None else _checked_dilation(dilation, scaled)
@@ -252,21 +240,15 @@ def _checked_dilation(dilation: Any, rnn: RNN) -> Array:
 class Comparison:
     """Say how far two networks' outputs are apart on one input.
 
-    Attributes
-    ----------
-    difference : largest |y_a − y_b|; exactly 0.0 only if no output differs.
-    scale : largest |y_a|.
-    first_step : first step k with a difference, or None.
-    tolerance : what rounding alone can account for. Each state carries at most
-        (n + m + 3)·eps·S of new error a step, S bounding the terms summed, and ‖W‖₂ ≤ 1 passes old
-        errors on, at most min(T, 1/(1 − ‖W‖)) steps' worth; ‖C‖ carries it to the output. Zero for
-        exact networks. Meaningful when one of the two has ‖W‖₂ ≤ 1.
+    The tolerance is what rounding alone can account for where one of the two has ‖W‖₂ ≤ 1. Each
+    state carries at most (n + m + 3)·eps·S of new error a step, S bounding the terms summed; W
+    passes old errors on, at most min(T, 1/(1 − ‖W‖)) steps' worth; ‖C‖ carries them to the output.
     """
 
-    difference: float
-    scale: float
-    first_step: int | None
-    tolerance: float
+    difference: float  # largest |y_a − y_b|; exactly 0.0 only if no output differs
+    scale: float  # largest |y_a|
+    first_step: int | None  # first step k with a difference
+    tolerance: float  # zero for exact networks
 
     @property
     def agree(self) -> bool:
@@ -284,10 +266,8 @@ def compare(rnn_a: RNN, rnn_b: RNN, x: Sequences, *, summation: Summation = "bla
     summation : as for `simulate`; "ordered" makes theorem 1's difference 0 bit for bit.
     """
     if (rnn_a.m, rnn_a.p) != (rnn_b.m, rnn_b.p):
-        raise ValueError(
-            f"the networks have {rnn_a.m} and {rnn_b.m} inputs, {rnn_a.p} and {rnn_b.p} outputs; "
-            "they must agree."
-        )
+        sizes = f"{rnn_a.m} and {rnn_b.m} inputs, {rnn_a.p} and {rnn_b.p} outputs"
+        raise ValueError(f"the networks have {sizes}; they must agree.")
     if rnn_a.dtype != rnn_b.dtype:
         raise TypeError(f"the networks are {rnn_a.dtype} and {rnn_b.dtype}; use astype first.")
     y_a, h_a = simulate(rnn_a, x, return_states=True, summation=summation)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeVar, ca
 import numpy as np
 
 from companion.theory.contractive import cut_at, endings, require_parameter
-from companion.theory.layers import named_arrays, read_layers, require_relu, unitary_layers
+from companion.theory.layers import named_arrays, read_layers, unitary_layers
 from companion.theory.network import RNN
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def to_unitary(
 
     _require_fit(module)
     arrays = {name: value.numpy(force=True) for name, value in _weights(module).items()}
-    given = read_layers(arrays, endings(module))
+    given = read_layers(arrays, endings(module), module.nonlinearity)
     layers, scales = unitary_layers(given, input_bound, horizon, initial_bound, rescale)
     result = _module(module, layers)
     # Not in the state dict, which stays that of a plain torch.nn.RNN.
@@ -125,7 +125,6 @@ def _require_fit(module: Any) -> None:
         )
     if "forward" in vars(module) or type(module).forward not in [kind.forward for kind in kinds]:
         raise TypeError(f"{type(module).__name__} has a forward of its own; allowed: torch's.")
-    require_relu(module.nonlinearity)
     if getattr(module, "bidirectional", False):
         raise ValueError("module is bidirectional; convert its directions as two one-way modules.")
     if getattr(module, "dropout", 0) and module.training:
