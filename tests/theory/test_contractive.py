@@ -158,6 +158,18 @@ def test_a_network_trained_under_it_converts_as_it_is() -> None:
     assert is_contractive(module.weight_hh_l0.detach().numpy())
 
 
+@pytest.mark.parametrize("n", [1, 2, 8, 60])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_whatever_training_leaves_at_norm_one_converts(n: int, dtype: torch.dtype) -> None:
+    """A step may end some roundings above the cut: not cut there, it was refused here."""
+    for roundings in range(12):
+        module = relu(roundings, n, dtype=dtype)
+        with torch.no_grad():
+            top = torch.linalg.matrix_norm(module.weight_hh_l0, 2)
+            module.weight_hh_l0 *= (1 + roundings * n * torch.finfo(dtype).eps) / top
+        to_unitary(contractive(module, 1.0), 1.0, horizon=5)
+
+
 def test_the_nearest_contraction_says_how_far_outputs_move() -> None:
     module = relu(5, layers=2)
     with torch.no_grad():

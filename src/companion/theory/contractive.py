@@ -26,9 +26,10 @@ def cut_class() -> type[torch.nn.Module]:
         @staticmethod
         def forward(ctx: Any, W: torch.Tensor, norm: float) -> torch.Tensor:
             P, s, Qt = torch.linalg.svd(W)
-            # What rounding puts above the norm counts as inside: a matrix once cut stays itself to
-            # the bit, and its singular values at the norm still get their gradients.
-            outside = s > norm * (1 + 10 * len(W) * torch.finfo(W.dtype).eps)
+            # What rounding puts above the norm (2·n·eps was seen) counts as inside: a matrix once
+            # cut stays itself to the bit, and its values at the norm still get their gradients. A
+            # dilation allows 4·n·eps, so at norm 1 it takes whatever stays.
+            outside = s > norm * (1 + 3 * len(W) * torch.finfo(W.dtype).eps)
             ctx.save_for_backward(P, s, Qt, outside)
             ctx.norm = norm
             return torch.where(outside.any(), (P * s.clamp(max=norm)) @ Qt, W)

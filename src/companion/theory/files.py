@@ -180,16 +180,12 @@ def load_rnn(path: str | os.PathLike[str]) -> RNN:
     'tanh'
     """
     metadata, tensors = read_tensors(path)
-    if set(tensors) != set(SHAPES):
-        raise ValueError(
-            f"{path} has the keys {sorted(tensors)}; exactly {', '.join(SHAPES)} are needed."
-        )
-    if "activation" not in metadata:
-        raise ValueError(
-            f"{path} names no activation; put one of {', '.join(ACTIVATIONS)} into its "
-            'metadata under "activation".'
-        )
     try:
+        if tensors.keys() != SHAPES.keys():
+            raise ValueError(f"its keys are {sorted(tensors)}; exactly {', '.join(SHAPES)} must be")
+        if "activation" not in metadata:
+            allowed = f"one of {', '.join(ACTIVATIONS)}"
+            raise ValueError(f'its metadata has no activation; put {allowed} under "activation"')
         arrays = {name: tensor.array() for name, tensor in tensors.items()}
         return RNN(**arrays, activation=metadata["activation"])
     except (TypeError, ValueError) as error:
