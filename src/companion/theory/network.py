@@ -191,7 +191,7 @@ class RNN:
                 a = getattr(self, name)
                 changes[name] = fractions(a) if exact else a.astype(dtype)
         except OverflowError:
-            raise ValueError(f"{name} holds a number beyond 1.8e308, float64's range.") from None
+            raise ValueError(f"an entry of {name} exceeds 1.8e308, the range of float64.") from None
         return replace(self, **changes)
 
 
