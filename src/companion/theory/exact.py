@@ -135,9 +135,7 @@ def clearest(values: Shaped[Array, ...]) -> tuple[int, ...]:
     The tolerance of 2⁻²⁰ keeps the choice from resting on the last bits of an enclosure.
     """
     lower = [v.abs_lower() for v in values.flat]
-    best = lower[0]
-    for v in lower[1:]:
-        best = max(best, v)
+    best = max(lower)
     at = next(i for i, v in enumerate(lower) if not v * ball(1 + 2**-20) < best)
     return tuple(int(i) for i in np.unravel_index(at, values.shape))
 
