@@ -17,6 +17,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -143,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=float, default=300, help="seconds for a case")
     parser.add_argument("--resume", action="store_true", help="without what ended well before")
     parser.add_argument("--alone", action="store_true", help="edges one at a time, no more")
-    parser.add_argument("--only", default="", help="cases whose line has this in it")
+    parser.add_argument("--only", default="", help="cases whose line matches this pattern")
     parser.add_argument("--keep", action="store_true", help="keep every notebook")
     parser.add_argument("--list", action="store_true", help="count the cases, and run none")
     args = parser.parse_args(arguments)
@@ -154,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (case, page)
         for page in pages
         for case in cases(page, alone=args.alone)
-        if args.only in str(case) and (_digest(page), str(dict(case.given))) not in before
+        if re.search(args.only, str(case)) and (_digest(page), str(dict(case.given))) not in before
     ]
     if args.list:
         count = Counter(page.name for _, page in todo)

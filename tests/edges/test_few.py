@@ -16,7 +16,7 @@ from tests.edges.run import ROOT, LimitedForks, judge
 # Faults of old: text that its numbers contradicted, warnings, nan, axes that were empty or absurd.
 FEW = (
     "background horizon=1000",
-    "capacity realisations=2 hidden_units=2 updates=1 epsilon=1 arms=rnn-near",
+    "figures-2-3 level=0.5",
     "linear n=1 horizon=1",
     "synthetic realisations=2 hidden_units=1 updates=1",
     "systems realisations=2 snr_db=0",

@@ -126,7 +126,7 @@ def draw_teacher(setting: Setting, rng: np.random.Generator) -> Teacher:
     if spectral_norm(W) > 1:
         raise ValueError(
             f"the W drawn has norm {spectral_norm(W):.3g} > 1 at epsilon = {setting.epsilon}; "
-            "take a smaller epsilon, another seed, or normalised=True as in the preset 'poster'."
+            "allowed: a smaller epsilon, another seed, or the preset poster (normalised=True)."
         )
     F, C = rng.standard_normal((n, m)), rng.standard_normal((p, n))
     b, c = rng.standard_normal(n), rng.standard_normal(p)
