@@ -39,6 +39,16 @@ NEARER: dict[tuple[str, str], dict[str, str]] = {
     ("synthetic", "updates"): {"1000000": "2000"},
     ("systems", "realisations"): {"1000": "100"},
 }
+FAULTS: dict[str, list[Given]] = {  # of old, which no edge or pair has
+    "capacity": [
+        {"preset": "poster", "updates": "1", "epsilon": "1"},
+        {"preset": "poster", "updates": "50", "epsilon": "1", "arms": "rnn-near"},
+    ],
+    "synthetic": [{"hidden_units": "1", "updates": "1"}],
+    "systems": [{"snr_db": "5"}],
+    "theorem-1": [{"n": "32", "norm": "0.999", "dtype": "float32"}],
+    "theorem-2": [{"n": "2", "seed": "1"}, {"n": "2", "seed": "3"}],
+}
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,7 @@ def cases(page: Page, *, alone: bool = False) -> Iterator[Case]:
     for (name, value), seed in itertools.product(ends, seeds):
         if name not in seeded:
             changes.append({name: value, seeded[0]: seed})
+    changes += FAULTS.get(page.name, [])
     seen = set()
     for change in changes:
         given = BASE.get(page.name, {}) | change
