@@ -146,7 +146,7 @@ def proved(e: Evidence, claim: Claim) -> Finding:
     axioms = {axiom for name in given["statements"] for axiom in known[name]["axioms"]}
     said = f"Coq: {', '.join(named)}, on "
     said += f"{len(axioms)} axioms of its library" if axioms else "no axiom"
-    said += f"; {len(files)} certificates re-checked" if files else ""
+    said += f"; certificates checked again: {len(files)}" if files else ""
     verdict = "depends on" if against else "proved"
     return Finding(verdict, given.get("on", ""), here=said, files=files)
 
@@ -154,7 +154,7 @@ def proved(e: Evidence, claim: Claim) -> Finding:
 def certified(e: Evidence, claim: Claim) -> Finding:
     """Certificates that are proved again from their files."""
     files = e.certificates(claim.rule["given"]["certificates"])
-    return Finding("certified", here=f"{len(files)} certificates re-checked", files=files)
+    return Finding("certified", here=f"certificates checked again: {len(files)}", files=files)
 
 
 def listed(e: Evidence, claim: Claim) -> Finding:
