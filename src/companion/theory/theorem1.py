@@ -74,7 +74,7 @@ def _silencing_bias(rnn: RNN, K: Float[Array, "r n"], bound: StateBound) -> Arra
 def require_relu(rnn: RNN) -> None:
     """Refuse another activation than ReLU, which switches the new states off."""
     if rnn.activation != "relu":
-        smooth = " By theorem 3 no finite unitary network equals it; approximate_unitary is close."
+        smooth = " By theorem 3 some equal no finite unitary one; approximate_unitary is close."
         raise ValueError(
             f"theorem 1 needs activation 'relu'; this network has {rnn.activation!r}."
             + smooth * (rnn.activation != "identity")
