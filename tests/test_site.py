@@ -372,6 +372,7 @@ def test_a_broken_reference_fails_the_strict_build(
         "format: jb-book\nroot: book/index\nchapters: [{file: book/references}]\n", encoding="utf-8"
     )
     (book / "index.md").write_text(f"# Page\n\n{text}\n", encoding="utf-8")
+    (book / "references.md").write_text("# List\n\n```{bibliography}\n```\n", encoding="utf-8")
     command = [Path(sys.executable).with_name("jupyter-book"), "build", ".", "-W", "--keep-going"]
     command += ["-n", "--config=book/_config.yml", "--toc=book/_toc.yml", "--path-output=book"]
     log = tmp_path / "log"  # a file: a pipe would stay open with a child that outlives the build
