@@ -1,4 +1,4 @@
-(** * On a box: more than n states unless |det V| = 1, and exactly 3 for n = 2 *)
+(** * On a box: more than n states unless |det V| = 1, and exactly 3 for a contractive W, not diagonal, of two states *)
 From mathcomp Require Import all_ssreflect all_algebra.
 From Proofs Require Import Statements StatementsOurs RingTactic Norm Dilation Theorem1 Kink Theorem2.
 From Proofs Require Import Scaling OneLess LowerBound LowerBoundDet.
