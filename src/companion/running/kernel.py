@@ -128,20 +128,22 @@ class Forks:
         self, nb: Any, arguments: Sequence[str], environment: Mapping[str, str], folder: str
     ) -> int:
         """Start a kernel for a notebook; returns its process id."""
+        request = json.dumps([list(arguments), dict(environment), folder])
         with self._lock:
-            if self._process and (self._process.poll() is not None or self._modules != imports(nb)):
+            for _ in range(2):  # one that was killed a moment ago is made anew
+                if self._process is None or self._modules != imports(nb):
+                    self.close()
+                    self._modules = imports(nb)
+                    self._process = subprocess.Popen(  # noqa: S603  # this interpreter, this file
+                        [sys.executable, "-P", str(_LAUNCH), "--serve", *self._modules],
+                        env=dict(environment), cwd=folder, text=True, start_new_session=True,
+                        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                    )  # fmt: skip
+                with suppress(BrokenPipeError):
+                    print(request, file=self._process.stdin, flush=True)
+                    if answer := self._process.stdout.readline():
+                        return int(answer)
                 self.close()
-            if self._process is None:
-                self._modules = imports(nb)
-                self._process = subprocess.Popen(  # noqa: S603  # this interpreter, this file
-                    [sys.executable, "-P", str(_LAUNCH), "--serve", *self._modules],
-                    env=dict(environment), cwd=folder, text=True, start_new_session=True,
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                )  # fmt: skip
-            request = json.dumps([list(arguments), dict(environment), folder])
-            print(request, file=self._process.stdin, flush=True)
-            if answer := self._process.stdout.readline():
-                return int(answer)
             raise Failed("the process that kernels are forked from ended")
 
     def close(self) -> None:

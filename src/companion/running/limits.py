@@ -24,8 +24,7 @@ def check(folder: Path, workers: int = 0) -> None:
     Refused : the system does not give so much (says of what, and how to have more).
     OSError : ``folder`` cannot be written, or its disk is full.
     """
-    files = max(80, 40 + 16 * workers)
-    threads = min(16 + 32 * max(workers, 1), 512)
+    files, threads = max(80, 40 + 16 * workers), min(16 + 32 * max(workers, 1), 512)
 
     def start(held: ExitStack) -> None:
         over = threading.Event()
