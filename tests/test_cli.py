@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -291,7 +292,7 @@ def test_what_a_terminal_would_obey_is_shown(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
 def test_closed_streams_change_nothing_but_what_is_said(root: Path, closed: str) -> None:
-    command = f"{sys.executable} -m companion --root '{root}' run demo -p n=5 {closed}"
+    command = f"{quote(sys.executable)} -m companion --root '{root}' run demo -p n=5 {closed}"
     source = str(Path(cli.__file__).parents[1])
     done = subprocess.run(
         ["bash", "-c", command], env={**os.environ, "PYTHONPATH": source}, timeout=120
@@ -413,7 +414,7 @@ def test_what_is_no_file_is_refused_at_once(
 def test_a_limit_of_the_system_is_met_in_words_before_anything_starts(
     root: Path, limit: str, command: str, message: str
 ) -> None:
-    script = f"ulimit {limit}; exec {sys.executable} -m companion --root '{root}' {command}"
+    script = f"ulimit {limit}; exec {quote(sys.executable)} -m companion --root '{root}' {command}"
     source = str(Path(cli.__file__).parents[1])
     done = subprocess.run(
         ["bash", "-c", script], env={**os.environ, "PYTHONPATH": source}, timeout=120,

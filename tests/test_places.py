@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -134,7 +135,7 @@ def test_a_linked_checkout_is_the_one_it_leads_to(root: Path, tmp_path: Path) ->
 def test_a_checkout_that_is_read_only(root: Path, tmp_path: Path) -> None:
     """Of a mount where this is root, to whom modes mean nothing; of its modes otherwise."""
     words = f"--root {root} run demo --no-html --out"
-    command = f"{sys.executable} -m companion {words} {tmp_path / 'out'}"
+    command = f"{quote(sys.executable)} -m companion {words} {tmp_path / 'out'}"
     if os.geteuid():
         shell = [
             "bash",

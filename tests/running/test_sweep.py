@@ -101,7 +101,7 @@ def alive(pid: int) -> bool:
 
 
 def commands_of_group(group: int) -> str:
-    found = ["ps", "-o", "cmd=", "-g", str(group)]
+    found = ["ps", "-ww", "-o", "cmd=", "-g", str(group)]
     return subprocess.run(found, capture_output=True, text=True).stdout
 
 
