@@ -850,7 +850,8 @@ def test_ctrl_c_in_a_terminal_ends_a_sweep_in_words_at_any_moment(root: Path) ->
             started(root, 2)
         os.killpg(process.pid, signal.SIGINT)
         code, _, errors = finish(process)
-        assert code == 130
+        # a shell says 130 of both; Python ends itself by the signal where that came in an `exec`
+        assert code in (130, -signal.SIGINT)
         assert errors.strip() == "companion sweep: interrupted; nothing half-written is left"
         assert listing(root) == ["logs"]
 
