@@ -65,6 +65,8 @@ class Reader:
         """Go to an address of the site, and wait until all of it is there."""
         # both: on a busy machine the network may rest for long before the scripts are asked for
         self.page.goto(self.home + address, wait_until="load")
+        self.page.wait_for_function("document.title !== 'Moved'")  # an old address leads on
+        self.page.wait_for_load_state("load")
         self.page.wait_for_load_state("networkidle")
         self.page.evaluate("document.fonts.ready")
 
