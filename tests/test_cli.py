@@ -261,16 +261,27 @@ def test_what_is_no_candidate_is_refused(
         assert complaint in capsys.readouterr().err
 
 
-def companion(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command as a user starts it."""
+def ended(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A process that finds this package, when it has ended."""
     source = str(Path(cli.__file__).parents[1])
     return subprocess.run(
-        [sys.executable, "-m", "companion", *arguments],
+        command,
         env={**os.environ, "PYTHONPATH": source, **environment},
         capture_output=True,
         text=True,
         timeout=120,
     )
+
+
+def companion(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user starts it."""
+    return ended(sys.executable, "-m", "companion", *arguments, **environment)
+
+
+def shell(root: Path, before: str, command: str) -> subprocess.CompletedProcess[str]:
+    """The command by way of a shell, behind what the shell does before."""
+    start = f"{quote(sys.executable)} -m companion --root {quote(str(root))}"
+    return ended("bash", "-c", f"{before} {start} {command}")
 
 
 def test_the_version_is_printed() -> None:
@@ -292,12 +303,7 @@ def test_what_a_terminal_would_obey_is_shown(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
 def test_closed_streams_change_nothing_but_what_is_said(root: Path, closed: str) -> None:
-    command = f"{quote(sys.executable)} -m companion --root '{root}' run demo -p n=5 {closed}"
-    source = str(Path(cli.__file__).parents[1])
-    done = subprocess.run(
-        ["bash", "-c", command], env={**os.environ, "PYTHONPATH": source}, timeout=120
-    )
-    assert done.returncode == 0
+    assert shell(root, "", f"run demo -p n=5 {closed}").returncode == 0
     [record] = (root / "runs/demo").glob("*/record.json")
     assert "error" not in record.read_text()
 
@@ -414,12 +420,7 @@ def test_what_is_no_file_is_refused_at_once(
 def test_a_limit_of_the_system_is_met_in_words_before_anything_starts(
     root: Path, limit: str, command: str, message: str
 ) -> None:
-    script = f"ulimit {limit}; exec {quote(sys.executable)} -m companion --root '{root}' {command}"
-    source = str(Path(cli.__file__).parents[1])
-    done = subprocess.run(
-        ["bash", "-c", script], env={**os.environ, "PYTHONPATH": source}, timeout=120,
-        capture_output=True, text=True,
-    )  # fmt: skip
+    done = shell(root, f"ulimit {limit}; exec", command)
     assert done.returncode in (1, 2)
     [said] = done.stderr.splitlines()
     assert re.search(message, said)
