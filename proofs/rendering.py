@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,6 @@ def readable(pages: dict[str, str]) -> dict[str, str]:
     for name, text in pages.items():
         titles = {other: other.removeprefix(f"{LIBRARY}.").removesuffix(".html") for other in names}
         nav = " ".join(f'<a href="{other}">{titles[other]}</a>' for other in names)
-        linked = LINK.sub(lambda found, name=name: link(name, found), text)  # type: ignore[misc]
+        linked = LINK.sub(partial(link, name), text)
         out[name] = linked.replace("NAV", nav, 1).replace("TITLE", titles[name], 1)
     return out

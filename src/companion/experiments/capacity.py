@@ -19,13 +19,12 @@ from jaxtyping import Float
 
 from companion.experiments.statistics import holm, interval, mean_tests
 from companion.experiments.synthetic import Realisation, Setting, experiment
-from companion.theory.network import RNN
+from companion.theory.network import RNN, Array
 from companion.theory.theorem1 import unitary_equivalent
 from companion.training import Fit, Options, Student, assemble, fit, initial_theta, is_lost
 from companion.training.result import described
-from companion.training.students import Projection, require
+from companion.training.students import Initialisation, Projection, require
 
-Array = np.ndarray
 Start = Literal["orthogonal", "identity", "exact", "near"]
 Pairs = dict[str, tuple[RNN, RNN]]
 
@@ -164,10 +163,11 @@ def _start(
     arm: Arm, drawn: Realisation, pairs: Pairs, plain: Student, rate: float
 ) -> tuple[Student, Float[Array, "rows columns"]]:
     """The student of an arm on the system of a plain one, and its initial Θ."""
-    setting, how = drawn.setting, "identity" if arm.start == "identity" else "orthogonal"
+    setting = drawn.setting
+    how: Initialisation = "identity" if arm.start == "identity" else "orthogonal"
     at = pairs[arm.start][arm.doubled] if arm.start in pairs else None
     units = at.n if at else setting.hidden_units * (1 + arm.doubled)
-    student = Student(arm.model, units, plain.data, rate, how, plain.seed)  # type: ignore[arg-type]
+    student = Student(arm.model, units, plain.data, rate, how, plain.seed)
     if at is None:
         return student, initial_theta(student, setting.inputs, setting.outputs)
     theta = assemble({k: getattr(at, k) for k in "WFbC"} | {"c": drawn.teacher.output_bias})

@@ -17,11 +17,9 @@ import pandas as pd
 from jaxtyping import Float
 
 from companion.theory.checks import whole_number
-from companion.theory.network import RNN, simulate, spectral_norm
+from companion.theory.network import RNN, Array, simulate, spectral_norm
 from companion.training import Fit, Sequences, Student
-from companion.training.students import require
-
-Array = np.ndarray
+from companion.training.students import Model, require
 
 
 @dataclass(frozen=True)
@@ -234,7 +232,7 @@ def experiment(
     setting: Setting,
     *,
     realisations: int,
-    models: Sequence[str],
+    models: Sequence[Model],
     hidden_units: Sequence[int],
     seed: int,
     **student: Any,
@@ -260,7 +258,7 @@ def experiment(
         require(once, f"{name} is {given}; there must be at least one, and none twice.")
     seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(realisations)]
     students = [
-        Student(model, n, data=i, seed=s + n, **student)  # type: ignore[arg-type]
+        Student(model, n, data=i, seed=s + n, **student)
         for (i, s), n, model in product(enumerate(seeds), hidden_units, models)
     ]
     drawn = [draw(setting, s) for s in seeds]

@@ -18,10 +18,9 @@ from scipy import stats
 from companion.experiments.statistics import Interval, coverage, interval, pairs_to_decide
 from companion.experiments.synthetic import optimum
 from companion.ledger.evidence import FIGURE_4, Evidence, Given, NotTested
-from companion.theory.network import ACTIVATIONS, RNN, simulate
+from companion.theory.network import ACTIVATIONS, RNN, Array, simulate
 from companion.theory.similarity import similarity
 
-Array = np.ndarray
 Numbers = dict[str, list[float]]
 # "yes", "no", "open"; "unfit": the interval does not cover as it should; "not run": part of it was
 Answer = str

@@ -128,12 +128,12 @@ class Forks:
         self, nb: Any, arguments: Sequence[str], environment: Mapping[str, str], folder: str
     ) -> int:
         """Start a kernel for a notebook; returns its process id."""
-        request = json.dumps([list(arguments), dict(environment), folder])
+        request, modules = json.dumps([list(arguments), dict(environment), folder]), imports(nb)
         with self._lock:
             for _ in range(2):  # one that was killed a moment ago is made anew
-                if self._process is None or self._modules != imports(nb):
+                if self._process is None or self._modules != modules:
                     self.close()
-                    self._modules = imports(nb)
+                    self._modules = modules
                     self._process = subprocess.Popen(  # noqa: S603  # this interpreter, this file
                         [sys.executable, "-P", str(_LAUNCH), "--serve", *self._modules],
                         env=dict(environment), cwd=folder, text=True, start_new_session=True,

@@ -16,12 +16,9 @@ from importlib.util import find_spec
 from math import isqrt
 from typing import Any
 
-import numpy as np
 from jaxtyping import Shaped
 
-from companion.theory.arithmetic import floor_log2, objects
-
-Array = np.ndarray
+from companion.theory.arithmetic import Array, floor_log2, objects
 
 
 class Ball:

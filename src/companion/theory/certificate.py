@@ -28,13 +28,11 @@ from companion.theory.checks import exact_size
 from companion.theory.exact import Trial, clearest_gap
 from companion.theory.files import write_whole
 from companion.theory.linear import linear_teacher
-from companion.theory.network import RNN
+from companion.theory.network import RNN, Array
 from companion.theory.proving import MAX_BITS, PROOFS, admit, apart, enclosures
 from companion.theory.reading import CertificateError
 from companion.theory.theorem1 import state_bound
 from companion.theory.theorem2 import Witness
-
-Array = np.ndarray
 
 FORMAT, VERSION = "companion certificate", 2
 MAX_BYTES = 2_000_000  # of a file

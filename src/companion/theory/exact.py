@@ -15,9 +15,7 @@ from jaxtyping import Shaped
 
 from companion.theory.arithmetic import float_above, float_below, floor_log2, integers, product
 from companion.theory.balls import ball, balls, moduli, precision
-from companion.theory.network import RNN
-
-Array = np.ndarray
+from companion.theory.network import RNN, Array
 
 
 def _logistic(z: Any) -> Any:

@@ -17,10 +17,9 @@ from jaxtyping import Shaped
 
 from companion.theory.arithmetic import floats, fractions, invertible, product, solve
 from companion.theory.checks import whole_number
-from companion.theory.network import RNN, simulate
+from companion.theory.network import RNN, Array, simulate
 from companion.theory.theorem2 import NoClaimError, Witness
 
-Array = np.ndarray
 _TRIES = 8  # draws of B and F; one is enough but for a set of measure zero
 
 

@@ -12,9 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
-from companion.theory.network import RNN
-
-Array = np.ndarray
+from companion.theory.network import RNN, Array
 
 
 def prefix_solve(A: Float[Array, "T n n"], c: Float[Array, "T n"]) -> Float[Array, "T n"]:

@@ -20,10 +20,8 @@ from companion.theory.arithmetic import at_least, at_most, decimal, length_above
 from companion.theory.balls import balls_are, ends, precision
 from companion.theory.exact import Trial, integer_outputs
 from companion.theory.linear import linear_teacher
-from companion.theory.network import ACTIVATIONS, RNN, SMOOTH, enlarged, is_unitary
+from companion.theory.network import ACTIVATIONS, RNN, SMOOTH, Array, enlarged, is_unitary
 from companion.theory.reading import CertificateError
-
-Array = np.ndarray
 
 MAX_BITS = 2**14  # of the balls
 MAX_WORK = 5e9  # nanoseconds of one core, as reckoned below

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from companion.theory.arithmetic import float_below, fractions
-from companion.theory.network import ACTIVATIONS, RNN, SHAPES, SMOOTH
+from companion.theory.network import ACTIVATIONS, RNN, SHAPES, SMOOTH, Array
 
-Array = np.ndarray
 Reader = Callable[[Any, str], Any]
 
 MAX_STATES, MAX_STEPS, MAX_DIGITS = 512, 4096, 4000

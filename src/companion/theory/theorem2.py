@@ -24,9 +24,7 @@ from companion.theory.arithmetic import (
     product,
 )  # fmt: skip
 from companion.theory.checks import exact_size
-from companion.theory.network import ACTIVATIONS, RNN, simulate
-
-Array = np.ndarray
+from companion.theory.network import ACTIVATIONS, RNN, Array, simulate
 
 
 class NoClaimError(ValueError):

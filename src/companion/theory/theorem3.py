@@ -19,10 +19,8 @@ from companion.theory.balls import ball, balls, ends, precision
 from companion.theory.checks import whole_number
 from companion.theory.dilation import orthogonal_dilation
 from companion.theory.exact import Trial, activation_balls, clearest, clearest_gap
-from companion.theory.network import ACTIVATIONS, RNN, SMOOTH, enlarged, eps_of, simulate
+from companion.theory.network import ACTIVATIONS, RNN, SMOOTH, Array, enlarged, eps_of, simulate
 from companion.theory.theorem2 import Witness, check_student, memoryless_teacher
-
-Array = np.ndarray
 
 _LIPSCHITZ = {"sigmoid": 0.25, "tanh": 1.0}
 _MOST_BITS = 2**13
