@@ -23,6 +23,7 @@ import numpy as np
 from companion.training.engines import processors
 from companion.training.engines.lanes import LANES, fma, load, store
 
+QUIET = 0.03  # seconds before each call: threads of a library spin for a while after the last one
 patience = 1.0  # of the seconds that a time is given; less is for a first look
 
 
@@ -58,6 +59,7 @@ def least_ms(*calls: Callable[[], Any], seconds: float = 3.0) -> list[float]:
     end = time.perf_counter() + patience * seconds
     while rounds < 3 or time.perf_counter() < end:
         for k, call in enumerate(calls):
+            time.sleep(QUIET)
             start = time.perf_counter()
             call()
             best[k] = min(best[k], 1e3 * (time.perf_counter() - start))

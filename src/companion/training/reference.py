@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -118,6 +120,22 @@ def first_non_finite(
     return f"gradient of {', '.join(bad)}" if bad else "sum of squares of the gradient"
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of one that has not converged
+def newton_schulz(X: Any, units: Any) -> tuple[Any, Any]:
+    """X ← X (3 I − XᵀX)/2 on matrices of NumPy or torch; the last X, and which have converged.
+
+    ``units`` is I with zeros for padding, which stays 0.
+    """
+    gram = X.mT @ X
+    # further away X may converge to another orthogonal matrix, see `step.orthogonalise`
+    near = ((gram - units) ** 2).sum((1, 2)) < 1
+    for _ in range(4):
+        X = 1.5 * X - 0.5 * X @ gram
+        gram = X.mT @ X
+    # from an error of 1e-4 the last step goes below rounding
+    return 1.5 * X - 0.5 * X @ gram, near & (abs(gram - units) < 1e-4).all((1, 2))
+
+
 class Reference:
     """The engine over `gradients`: Adam or RMSprop and the projection, in plain torch."""
 
@@ -222,20 +240,16 @@ class NewtonSchulz(Reference):
         self.orthogonal = torch.tensor([m == "urnn" for m in models]).to(device)
 
     def projected(self, theta: Thetas, n: int) -> Thetas:
-        """X ← X (3 I − XᵀX)/2 for every urnn at once, where it converges; else the SVD."""
+        """Make each urnn's W orthogonal where `newton_schulz` converges, else by its SVD."""
         outside, theta = self.constrained, theta.clone()
         if self.group.options.projection != "svd":
-            X = theta[:, :n, :n]
-            gram = X.mT @ X
-            # further away X may converge to another orthogonal matrix, see `step.orthogonalise`
-            near = (gram - self.units).square().sum((1, 2)) < 1
-            for _ in range(4):
-                X = 1.5 * X - 0.5 * X @ gram
-                gram = X.mT @ X
-            X = 1.5 * X - 0.5 * X @ gram
-            # from an error of 1e-4 the last step went below rounding
-            done = self.orthogonal & near & ((gram - self.units).abs().amax((1, 2)) < 1e-4)
-            theta[:, :n, :n] = torch.where(done[:, None, None], X, theta[:, :n, :n])
+            W, units = theta[:, :n, :n], self.units
+            if self.device == "cpu":  # by NumPy: torch would wake all its threads at each product
+                X, converged = map(torch.from_numpy, newton_schulz(W.numpy(), units.numpy()))
+            else:
+                X, converged = newton_schulz(W, units)
+            done = self.orthogonal & converged
+            theta[:, :n, :n] = torch.where(done[:, None, None], X, W)
             outside = outside & ~done
         for i in outside.nonzero()[:, 0].tolist():
             student = self.group.students[i]
