@@ -189,7 +189,7 @@ def planted(
                 found = said
         weak = found.endswith("at the full error only")
         if weak:
-            found = found.split()[0] if given["alpha"] == 0.025 else "open"
+            found = found.split()[0] if given["alpha"] == CLAIM.rule["given"]["alpha"] else "open"
         numbers = {"median": [0.1], "low": [0.0], "high": [0.2], "systems": [64.0]}
         return numbers | {"needed": [needed]}, found
 
