@@ -130,11 +130,14 @@ def draw_teacher(setting: Setting, rng: np.random.Generator) -> Teacher:
     b, c = rng.standard_normal(n), rng.standard_normal(p)
     x = rng.standard_normal((setting.T, setting.bias_sequences, m))
     drive, W_t = x @ F.T, np.ascontiguousarray(W.T)
+    states = np.empty_like(drive)
     for _ in range(setting.bias_steps):
-        on, h = np.zeros(n), np.zeros((setting.bias_sequences, n))
-        for u in drive + b:  # `simulate` without keeping the states, which would take twice as long
-            h = np.maximum(h @ W_t + u, 0)
-            on += (h > setting.on_threshold).mean(0)
+        np.add(drive, b, out=states)
+        before = np.zeros_like(states[0])
+        for h in states:  # in place, as `simulate` does not: half the time
+            h += before @ W_t
+            before = np.maximum(h, 0, out=h)
+        on = np.cumsum((states > setting.on_threshold).mean(1), axis=0)[-1]  # in the order of steps
         b -= setting.bias_rate * (on / setting.T - setting.on_fraction)
     return Teacher(RNN(W, F, b, C, np.zeros(n)), c * setting.output_bias)
 
