@@ -36,6 +36,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from companion.running import kernel  # noqa: E402
 from companion.running.folders import cache, scratch_folder  # noqa: E402
 from companion.running.page import Page, load_page  # noqa: E402
+from companion.running.record import git_state  # noqa: E402
 from companion.running.run import produce  # noqa: E402
 from tests.edges.cases import Case, cases  # noqa: E402
 from tests.edges.reading import faults, lacking  # noqa: E402
@@ -117,6 +118,7 @@ def run_all(
     try:
         for case, page in todo:
             outcome = judge(case, page, forks, out, keep=keep)
+            outcome["commit"] = git_state(ROOT)["commit"]
             outcomes.append(outcome)
             with (out / "outcomes.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(outcome, ensure_ascii=False) + "\n")
