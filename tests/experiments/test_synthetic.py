@@ -52,6 +52,20 @@ def test_a_draw_is_what_its_setting_says(preset: str) -> None:
     assert bool(drawn.teacher.output_bias.any()) is (preset == "released")
 
 
+def test_biases_are_moved_by_the_rule_to_the_bit() -> None:
+    setting = replace(PRESETS["poster"], T=40, bias_sequences=7, bias_steps=30)
+    teacher, rng = draw_teacher(setting, np.random.default_rng(2)).rnn, np.random.default_rng(2)
+    rng.standard_normal((4, 4)), rng.standard_normal((4, 2)), rng.standard_normal((2, 4))
+    b, _, x = rng.standard_normal(4), rng.standard_normal(2), rng.standard_normal((40, 7, 2))
+    for _ in range(30):
+        on, h = np.zeros(4), np.zeros((7, 4))
+        for u in x @ teacher.F.T + b:
+            h = np.maximum(h @ teacher.W.T + u, 0)
+            on += (h > setting.on_threshold).mean(0)
+        b -= setting.bias_rate * (on / setting.T - setting.on_fraction)
+    assert np.array_equal(teacher.b, b)
+
+
 def test_the_presets_differ_in_the_recurrent_matrix_by_its_scale() -> None:
     poster, released = (
         draw_teacher(PRESETS[name], np.random.default_rng(5)).rnn.W for name in PRESETS
