@@ -28,16 +28,17 @@ BASE: dict[str, Given] = {
     "theorem-1": {"horizon": "1000"},
 }  # fmt: skip
 NEARER: dict[tuple[str, str], dict[str, str]] = {
-    ("capacity", "realisations"): {"1000": "20"},
+    ("capacity", "realisations"): {"1000": "8"},
     ("capacity", "updates"): {"1000000": "400"},
     ("contractive", "updates"): {"20000": "200"},
     ("permuted-mnist", "epochs"): {"1000": "8"},
     ("permuted-mnist", "hidden_units"): {"1 512": "1 96", "512": "96"},
     ("permuted-mnist", "train_images"): {"55000": "5000"},
     ("smaller", "teachers"): {"1000": "60"},
-    ("synthetic", "realisations"): {"1000": "60"},
-    ("synthetic", "updates"): {"1000000": "2000"},
-    ("systems", "realisations"): {"1000": "100"},
+    ("synthetic", "hidden_units"): {"1 512": "1 64", "512": "64"},
+    ("synthetic", "realisations"): {"1000": "20"},
+    ("synthetic", "updates"): {"1000000": "1000"},
+    ("systems", "realisations"): {"1000": "20"},
 }
 FAULTS: dict[str, list[Given]] = {  # of old, which no edge or pair has
     "capacity": [
