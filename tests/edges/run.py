@@ -4,6 +4,7 @@
     python tests/edges/run.py theorem-2 systems   # some of them
     python tests/edges/run.py --resume            # without what ended well for the same text
     python tests/edges/run.py --list              # count the cases; nothing is run
+    python tests/edges/run.py --resume --json FILE  # and write down, page by page, how all ended
 
 A case is ``ok`` where the run ends well, no cell writes to stderr, no number in a text or figure is
 nan, no axes are empty, and ``values.json`` has its results. It is ``refused`` where an error says
@@ -101,11 +102,14 @@ def _digest(page: Page) -> str:
     return hashlib.sha256(page.text.encode()).hexdigest()[:16]
 
 
-def _before(path: Path) -> set[tuple[str, str]]:
-    """What ended well: the digest of a page's text, and the values given."""
+def _known(path: Path) -> dict[tuple[str, str], Outcome]:
+    """How cases ended when they last ran, by the digest of the page's text and the values given."""
     lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-    rows = [json.loads(line) for line in lines]
-    return {(row["text"], str(row["given"])) for row in rows if row["how"] in ("ok", "refused")}
+    return {(row["text"], str(row["given"])): row for row in map(json.loads, lines)}
+
+
+def _key(case: Case, page: Page) -> tuple[str, str]:
+    return _digest(page), str(dict(case.given))
 
 
 def run_all(
@@ -129,13 +133,30 @@ def run_all(
     return outcomes
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
-    """Count how the cases of each page ended."""
-    count = Counter((o["page"], o["how"]) for o in outcomes)
-    rows = [f"{'page':16}" + "".join(f"{how:>9}" for how in ENDS)]
+def summary(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Count for each page its cases, their seeds and how they ended, and name the commits."""
+    rows = []
     for page in sorted({o["page"] for o in outcomes}):
-        rows.append(f"{page:16}" + "".join(f"{count[page, how]:9}" for how in ENDS))
-    return "\n".join(rows)
+        of = [o for o in outcomes if o["page"] == page]
+        seeds = {o["given"].get("seed", o["given"].get("seeds", "of the page")) for o in of}
+        rows.append({
+            "page": page, "cases": len(of), "seeds": len(seeds),
+            **{end: sum(o["how"] == end for o in of) for end in ENDS},
+            "seconds": round(sum(o["seconds"] for o in of)),
+            "commits": sorted({o["commit"] for o in of}),
+        })  # fmt: skip
+    return rows
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Lay the summary out."""
+    names = ("cases", "seeds", *ENDS, "seconds")
+    rows = summary(outcomes)
+    rows.append({"page": "all"} | {name: sum(row[name] for row in rows) for name in names})
+    rows[-1]["seeds"] = ""
+    lines = [f"{'page':16}" + "".join(f"{name:>9}" for name in names)]
+    lines += [f"{row['page']:16}" + "".join(f"{row[name]:>9}" for name in names) for row in rows]
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -148,23 +169,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--alone", action="store_true", help="edges one at a time, no more")
     parser.add_argument("--only", default="", help="cases whose line matches this pattern")
     parser.add_argument("--keep", action="store_true", help="keep every notebook")
+    parser.add_argument("--json", type=Path, help="write the summary, page by page")
     parser.add_argument("--list", action="store_true", help="count the cases, and run none")
     args = parser.parse_args(arguments)
     names = args.pages or sorted(p.stem for p in (ROOT / "notebooks").glob("*.md"))
     pages = [page for page in (load_page(ROOT, name) for name in names) if page.parameters]
-    before = _before(args.out / "outcomes.jsonl") if args.resume else set()
-    todo = [
+    asked = [
         (case, page)
         for page in pages
         for case in cases(page, alone=args.alone)
-        if re.search(args.only, str(case)) and (_digest(page), str(dict(case.given))) not in before
+        if re.search(args.only, str(case))
     ]
+    known = _known(args.out / "outcomes.jsonl") if args.resume else {}
+    well = {key for key, row in known.items() if row["how"] in ("ok", "refused")}
+    todo = [each for each in asked if _key(*each) not in well]
     if args.list:
         count = Counter(page.name for _, page in todo)
         print("\n".join(f"{name:16}{number:6}" for name, number in count.items()))
         return 0
-    outcomes = run_all(todo, args.out, args.limit, keep=args.keep)
+    run_all(todo, args.out, args.limit, keep=args.keep)
+    known = _known(args.out / "outcomes.jsonl")
+    outcomes = [known[key] for each in asked if (key := _key(*each)) in known]
     print(table(outcomes))
+    if args.json:
+        args.json.write_text(json.dumps(summary(outcomes), indent=1) + "\n", encoding="utf-8")
     return int(any(o["how"] == "wrong" for o in outcomes))
 
 
