@@ -187,15 +187,13 @@ def solve(A: Shaped[Array, "n n"], B: Shaped[Array, "n k"]) -> Array:
     """
     M, n = np.concatenate([A, B], axis=1), len(A)
     if rational := isinstance(M.flat[0], Fraction | int):
-        # Each column over a denominator of its own: over one for all, entries get far longer.
-        columns, d = zip(*map(integers, M.T), strict=True)
+        columns, d = zip(*map(integers, M.T), strict=True)  # one d for all makes them far longer
         M, scale = np.stack(columns, axis=1), objects(d, (len(d),))
     M, minors = _eliminate(M, exchange=True)
     if not (minors[-1] > 0 or minors[-1] < 0):
         raise ZeroDivisionError("the matrix is singular, or too close to it for its balls.")
-    if rational:
-        return np.asarray(over(M[:, n:] * scale[:n, None], minors[-1]) / scale[n:])
-    return np.asarray(M[:, n:] / minors[-1])
+    X, det = M[:, n:], minors[-1]
+    return over(X * scale[:n, None], det) / scale[n:] if rational else X / det
 
 
 def determinant(A: Shaped[Array, "n n"]) -> Fraction:
