@@ -149,15 +149,15 @@ def draw(setting: Setting, seed: int) -> Realisation:
     >>> draw(small, seed=1).y_test.shape
     (10, 50, 2)
     """
-    rng = np.random.default_rng(seed)
-    teacher = draw_teacher(setting, rng)
+    teacher = draw_teacher(setting, rng := np.random.default_rng(seed))
     x = rng.standard_normal((setting.train + setting.test, setting.T, setting.inputs))
     x = x.astype(np.float32)
     y = teacher(x)
     noise = np.sqrt(np.mean(y**2) * 10 ** (-setting.snr_db / 10))
     y = (y + noise * rng.standard_normal(y.shape)).astype(np.float32)
     more = rng.standard_normal((setting.validation, *x.shape[1:])).astype(np.float32)
-    answers = teacher(more) + noise * rng.standard_normal((setting.validation, *y.shape[1:]))
+    answers = noise * rng.standard_normal((setting.validation, *y.shape[1:]))
+    answers += teacher(more) if setting.validation else 0.0
     k = setting.train
     parts = (x[:k], y[:k], x[k:], y[k:], more, answers.astype(np.float32))
     return Realisation(setting, teacher, *parts)

@@ -193,7 +193,7 @@ def solve(A: Shaped[Array, "n n"], B: Shaped[Array, "n k"]) -> Array:
     if not (minors[-1] > 0 or minors[-1] < 0):
         raise ZeroDivisionError("the matrix is singular, or too close to it for its balls.")
     X, det = M[:, n:], minors[-1]
-    return over(X * scale[:n, None], det) / scale[n:] if rational else X / det
+    return np.asarray(over(X * scale[:n, None], det) / scale[n:] if rational else X / det)
 
 
 def determinant(A: Shaped[Array, "n n"]) -> Fraction:
