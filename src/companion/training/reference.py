@@ -166,6 +166,10 @@ class Reference:
         with torch.no_grad():
             return losses(theta, x, y, self.group.sizes[0], self.group.options.loss)[1]
 
+    def norm(self, g: Thetas) -> Tensor:
+        """Compute the norm of each gradient, shape (k, 1, 1)."""
+        return g.square().sum((1, 2), keepdim=True).sqrt()
+
     def projected(self, theta: Thetas, n: int) -> Thetas:
         """Project W after an update; engines that mix models replace this."""
         return project(theta, self.group.students[0].model, n)
@@ -198,7 +202,7 @@ class Reference:
             if any(rotates):
                 A = theta[:, :n, :n].mT @ g[:, :n, :n]
                 g[:, :n, :n] = torch.where(rotating, A - A.mT, g[:, :n, :n])
-            norm = g.square().sum((1, 2), keepdim=True).sqrt()
+            norm = self.norm(g)
             finite = torch.isfinite(norm[:, 0, 0]) & torch.isfinite(loss)
             diverged[~finite & (diverged < 0)] = update
             going = (diverged < 0)[:, None, None]

@@ -23,7 +23,7 @@ from companion.training.engines.cpu import CHUNK, VECTORS, aligned, lstm_cell, r
 from companion.training.engines.lanes import LANES, call, contraction, load, prefetch, store, zero
 from companion.training.engines.step import compiled
 from companion.training.reference import NewtonSchulz, Tensor
-from companion.training.students import Batches, Group, Losses, State
+from companion.training.students import Group, Sequences
 
 NEAR = 64  # units up to which the states are asked for ahead; larger ones take as long to work on
 TOGETHER = 4  # vectors of sequences in a pass: with 6 rows of Θ they fill the registers
@@ -127,10 +127,6 @@ class Batch(NewtonSchulz):
     def __init__(self, group: Group) -> None:
         super().__init__(group)
         self.scratch: dict[int, tuple[Array, ...]] = {}
-        of, data = group.students[0].data, group.train
-        self.x, self.y = (
-            np.ascontiguousarray(a, np.float32) for a in (data.x[of], data.y[of, :, 0])
-        )
 
     def _run(self, theta: Array, x: Array, y: Array, gradient: Array) -> tuple[float, float]:
         """Compute the mean loss and error on a batch, and the gradient, unless that is empty."""
@@ -148,48 +144,23 @@ class Batch(NewtonSchulz):
         loss, error = run(passes, theta.ravel(), x, y, sizes, scratch, gradient.ravel())
         return loss, error
 
-    @np.errstate(over="ignore", invalid="ignore")  # where it is then frozen
-    def advance(self, state: State, batches: Batches) -> tuple[State, Losses]:
-        """Make the updates as the reference does; the norm alone is summed in another order."""
-        options, student = self.group.options, self.group.students[0]
-        _, n, _, p = self.group.sizes
-        if student.model == "urnn" and options.projection == "exponential":
-            return super().advance(state, batches)
-        theta, mean, square = map(self._tensor, (state.theta, state.mean, state.square))
-        frozen, losses = int(state.diverged[0]), []
-        schedule = options.schedule(state.update, state.update + len(batches)).T
-        for update, (index, (alpha, epsilon)) in enumerate(
-            zip(batches, schedule, strict=True), start=state.update
-        ):
-            g = np.zeros(theta.shape, dtype=np.float32)
-            loss, _ = self._run(theta.numpy(), self.x[index], self.y[index], g)
-            losses.append(np.float32(loss))
-            g /= np.float32(len(index))
-            if not options.output_bias:
-                g[:, -p:, -1] = 0
-            norm = np.sqrt(np.cumsum(g * g)[-1])  # in one order, whatever the processor
-            if frozen < 0 and not np.isfinite([norm, losses[-1]]).all():
-                frozen = update
-            if frozen >= 0:
-                continue
-            if options.clip is not None and norm > options.clip:
-                g *= np.float32(options.clip) / norm
-            mean, square, step = self.descent(mean, square, torch.from_numpy(g), alpha, epsilon)
-            theta = theta - step
-            if student.model in ("urnn", "contractive"):
-                theta = self.projected(theta, n)
-        at, m, v = (a.numpy() for a in (theta, mean, square))
-        made = state.update + len(batches)
-        return State(at, m, v, np.array([frozen]), made), np.array(losses)[None]
+    def _batch(self, data: Sequences, index: Array) -> tuple[Tensor, Tensor]:
+        """Gather by NumPy, which wakes no threads of torch; answers without the axis of steps."""
+        of = self.group.students[0].data
+        x, y = (np.asarray(a, np.float32) for a in (data.x[of, index], data.y[of, index, 0]))
+        return torch.from_numpy(x), torch.from_numpy(y)
+
+    def norm(self, g: Tensor) -> Tensor:
+        """Sum the squares in one order, whatever the processor."""
+        return torch.from_numpy(np.sqrt(np.cumsum(g.numpy() ** 2)[-1:, None, None]))
 
     def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and gradient by the compiled passes."""
         g = np.zeros(theta.shape, dtype=np.float32)
-        loss, _ = self._run(theta.numpy(), x[0].numpy(), y[0, :, 0].numpy(), g)
-        return torch.tensor([loss]), torch.from_numpy(g) / x.shape[1]
+        loss, _ = self._run(theta.numpy(), x.numpy(), y.numpy(), g)
+        return torch.tensor([loss]), torch.from_numpy(g) / len(x)
 
     def error(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """The share of wrong answers by the compiled forward pass."""
         nothing = np.zeros(0, dtype=np.float32)
-        at = theta.numpy(), x[0].numpy(), y[0, :, 0].numpy()
-        return torch.tensor([self._run(*at, nothing)[1]])
+        return torch.tensor([self._run(theta.numpy(), x.numpy(), y.numpy(), nothing)[1]])
