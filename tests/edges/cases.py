@@ -39,6 +39,7 @@ NEARER: dict[tuple[str, str], dict[str, str]] = {
     ("synthetic", "realisations"): {"1000": "20"},
     ("synthetic", "updates"): {"1000000": "1000"},
     ("systems", "realisations"): {"1000": "20"},
+    ("theorem-1", "horizon"): {"1000000": "100000"},
 }
 FAULTS: dict[str, list[Given]] = {  # of old, which no edge or pair has
     "capacity": [

@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,27 @@ ENDS = ("ok", "refused", "slow", "wrong")
 
 
 class LimitedForks(kernel.Forks):
-    """Forks kernels, and ends each that runs longer than ``limit`` seconds."""
+    """Forks kernels that are compiled already; ends each that runs over ``limit`` seconds."""
 
     def __init__(self, limit: float) -> None:
         super().__init__()
-        self.limit, self.ended = limit, False
+        self.limit, self.ended, self.page = limit, False, ""
         self._timer = threading.Timer(0, lambda: None)
 
-    def fork(self, *asked: Any) -> int:
-        """Fork a kernel and start its time."""
-        pid, self.ended = super().fork(*asked), False
+    def turn_to(self, page: str) -> None:
+        """Fork kernels for this page from now on."""
+        if page != self.page:
+            self.close()
+            self.page = page
+
+    def fork(
+        self, nb: Any, arguments: Sequence[str], environment: Mapping[str, str], folder: str
+    ) -> int:
+        """Fork a kernel from a process that has imported `warm` too, and start its time."""
+        path = os.pathsep.join([environment["PYTHONPATH"], str(Path(__file__).parent)])
+        own = {**environment, "PYTHONPATH": path, "COMPANION_EDGES_PAGE": self.page}
+        more = nbformat.v4.new_notebook(cells=[*nb.cells, nbformat.v4.new_code_cell("import warm")])
+        pid, self.ended = super().fork(more, arguments, own, folder), False
         self._timer = threading.Timer(self.limit, self._end, [pid])
         self._timer.start()
         return pid
@@ -72,6 +83,7 @@ class LimitedForks(kernel.Forks):
 
 def judge(case: Case, page: Page, forks: LimitedForks, out: Path, *, keep: bool = False) -> Outcome:
     """Run a case, and say how it ended and why; the notebook of one that is wrong is kept."""
+    forks.turn_to(page.name)
     run, clock = page.run(case.given), time.monotonic()
     folder = out / page.name
     with scratch_folder(folder, ".edge.") as work:
