@@ -17,6 +17,8 @@ from matplotlib.axes import Axes
 from companion.running.page import load_page, parsed
 from tests.edges.cases import BASE, NEARER, cases
 from tests.edges.reading import empty_axes, faults, lacking
+from tests.edges.run import summary
+from tests.edges.warm import SIZES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -124,6 +126,19 @@ def test_what_stands_for_long_ends_names_parameters_and_ends_that_exist() -> Non
     known = {page.name: {p.name for p in page.parameters} for page in PAGES}
     assert all(BASE[name].keys() <= known[name] for name in BASE)
     assert all(name in known[page] for page, name in NEARER)
+    assert SIZES.keys() <= known.keys()
+
+
+def test_a_summary_counts_each_page_by_itself() -> None:
+    ends = {("a", "1"): "ok", ("a", "2"): "wrong", ("b", "1"): "refused"}
+    rows = summary([
+        {"page": page, "given": {"seed": seed}, "how": how, "seconds": 2.5, "commit": "c"}
+        for (page, seed), how in ends.items()
+    ])  # fmt: skip
+    assert [(row["page"], row["cases"], row["seeds"], row["wrong"]) for row in rows] == [
+        ("a", 2, 2, 1), ("b", 1, 1, 0),
+    ]  # fmt: skip
+    assert (rows[0]["seconds"], rows[0]["commits"]) == (5, ["c"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -32,7 +32,6 @@ def compile_for(page: str) -> None:
     fit(students, data, updates=1, batch=64, options=options, held_out={"test": data}, threads=1)
 
 
-if os.environ[PAGE] in SIZES:
-    bar = os.environ.pop("COMPANION_BAR")  # is that of the first kernel
-    compile_for(os.environ[PAGE])
-    os.environ["COMPANION_BAR"] = bar
+if (page := os.environ.get(PAGE)) in SIZES:
+    del os.environ["COMPANION_BAR"]  # it is the first kernel's; each has its own
+    compile_for(str(page))
