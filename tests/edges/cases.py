@@ -19,6 +19,7 @@ Given = dict[str, str]
 BASE: dict[str, Given] = {
     "capacity": {"realisations": "2", "hidden_units": "2", "updates": "20"},
     "contractive": {"hidden_units": "8", "updates": "20"},
+    "parallel": {"steps": "1000"},
     "permuted-mnist": {
         "models": "urnn rnn", "hidden_units": "16", "epochs": "1", "train_images": "640",
     },
@@ -31,6 +32,7 @@ NEARER: dict[tuple[str, str], dict[str, str]] = {
     ("capacity", "realisations"): {"1000": "8"},
     ("capacity", "updates"): {"1000000": "400"},
     ("contractive", "updates"): {"20000": "200"},
+    ("parallel", "steps"): {"20000": "6000"},
     ("permuted-mnist", "epochs"): {"1000": "8"},
     ("permuted-mnist", "hidden_units"): {"1 512": "1 96", "512": "96"},
     ("permuted-mnist", "train_images"): {"55000": "5000"},
