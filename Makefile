@@ -151,8 +151,9 @@ test: digits runtime ## lint, types, pages against their sources, strict site, a
 	@$(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-sanitize-with tests/nbval.cfg \
 	  $$($(BIN)/python -m companion data mnist --here >/dev/null || echo --ignore=notebooks/permuted-mnist.ipynb) \
 	  src tests notebooks $(PYTEST_FLAGS)
-	@$(say) "pytest: the theory again, with every shape and type in a signature enforced"
-	@COMPANION_SHAPES=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope tests/theory $(PYTEST_FLAGS)
+	@$(say) "pytest: theory, training, experiments again, with every shape and type in a signature enforced"
+	@COMPANION_SHAPES=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope \
+	  tests/theory tests/training tests/experiments $(PYTEST_FLAGS)
 
 pdf: runtime ## the book as one PDF (needs a Chromium: CHROMIUM=path)
 	@$(site)

@@ -39,7 +39,10 @@ settings.register_profile("companion", deadline=None)
 settings.load_profile("companion")
 # Before anything of the package is imported; see shapes.py.
 if os.environ.get("COMPANION_SHAPES"):
-    install_import_hook("companion.theory", "shapes.checked")
+    # Of the engines numba compiles what a checked function would hide from it.
+    training = ("students", "loop", "reference", "result", "checkpoint")
+    rooms = ("theory", "experiments", *(f"training.{name}" for name in training))
+    install_import_hook([f"companion.{room}" for room in rooms], "shapes.checked")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

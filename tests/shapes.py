@@ -1,8 +1,8 @@
 """Shapes and types enforced where it costs nobody: in the tests, by jaxtyping and beartype.
 
-``COMPANION_SHAPES=1 pytest tests/theory`` checks every annotation of `companion.theory` on every
-call. Users are not slowed down by it: what they get wrong is refused in words, where a network
-enters. Tests of those words hand in what annotations forbid; they are marked ``wrong_types`` and
+``COMPANION_SHAPES=1 pytest tests/theory tests/training tests/experiments`` checks every annotation
+of these rooms on every call, but for the engines', which numba compiles. Users are not slowed down
+by it: what they get wrong is refused in words, where it enters. Tests of those words hand in what annotations forbid; they are marked ``wrong_types`` and
 left out then.
 """
 

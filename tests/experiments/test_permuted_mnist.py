@@ -61,6 +61,10 @@ def test_curves_of_one_size_start_alike() -> None:
     starts = [initial_theta(s, 1, 10) for s in students]
     np.testing.assert_array_equal(starts[0], starts[6])
     assert not np.array_equal(starts[0], initial_theta(task.curves(names, [4], 1e-3, 6)[0], 1, 10))
+
+
+@pytest.mark.wrong_types
+def test_a_curve_of_no_model_is_refused() -> None:
     with pytest.raises(ValueError, match="model is 'gru'"):
         task.curves(["gru"], [4], 1e-3, 0)
 

@@ -70,6 +70,10 @@ def test_intervals_are_those_of_scipy() -> None:
 def test_too_few_pairs_have_an_infinite_interval() -> None:
     assert interval(np.arange(4.0), "median") == Interval(1.5, -np.inf, np.inf, 4)
     assert interval(np.array([1.0]), "mean") == Interval(1.0, -np.inf, np.inf, 1)
+
+
+@pytest.mark.wrong_types
+def test_an_interval_of_no_values_is_refused() -> None:
     for bad in ([], [np.nan], [[1.0]]):
         with pytest.raises(ValueError, match="one finite value a pair"):
             interval(np.array(bad), "mean")

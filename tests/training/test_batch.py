@@ -167,6 +167,7 @@ def test_a_student_frozen_at_once_keeps_its_weights(model: Any) -> None:
         assert found.where[0].startswith("output at step")
 
 
+@pytest.mark.wrong_types
 def test_targets_that_do_not_fit_the_loss_are_refused() -> None:
     images, steps = some_images(5), np.zeros((1, IMAGES, 5, CLASSES), dtype=np.float32)
     students = [Student("rnn", 3)]

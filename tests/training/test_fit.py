@@ -202,6 +202,7 @@ def test_r2_of_any_float_type_is_that_of_float64() -> None:
     np.testing.assert_allclose(found[0]["test"], found[1]["test"], rtol=1e-6)
 
 
+@pytest.mark.wrong_types
 def test_what_is_no_data_or_options_is_refused_by_type() -> None:
     for bad in ({"train": (TRAIN.x, TRAIN.y)}, {"options": {}}, {"held_out": {"t": TEST.x}}):
         arguments: dict[str, Any] = {"students": ONE, "train": TRAIN, "updates": 4} | bad
@@ -274,6 +275,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(("bad", "message"), BAD, ids=[m for _, m in BAD])
 def test_bad_arguments_are_refused(bad: dict[str, Any], message: str) -> None:
     arguments = {"students": ONE, "train": TRAIN, "updates": 4, "batch": 6} | bad
@@ -281,6 +283,7 @@ def test_bad_arguments_are_refused(bad: dict[str, Any], message: str) -> None:
         fit(**arguments)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(
     ("make", "message"),
     [

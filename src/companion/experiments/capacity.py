@@ -251,6 +251,6 @@ def compare_arms(
     rest = (found[names[:3]] != first).any(axis=1)
     p = found[["p_zero", "p_equivalent"]].copy()
     for test in p:
-        p.loc[rest, test] = holm(p.loc[rest, test])
+        p.loc[rest, test] = holm(p.loc[rest, test].to_numpy(float))
     rule = [p["p_equivalent"] < 0.05, p["p_zero"] >= 0.05, found["mean"] > 0]
     return found.assign(verdict=np.select(rule, ["equal", "open", "higher"], "lower"))

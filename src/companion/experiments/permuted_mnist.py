@@ -91,7 +91,7 @@ def singular_values(thetas: Float[Array, "records rows columns"]) -> Float[Array
     return np.asarray(np.linalg.svd(thetas[:, :-CLASSES, :n], compute_uv=False))
 
 
-def gradient_norms(theta: Float[Array, "rows columns"], data: Sequences) -> Float[Array, " 784"]:
+def gradient_norms(theta: Float[Array, "rows columns"], data: Sequences) -> Float[Array, " steps"]:
     """‖∂loss/∂h⁽ᵏ⁾‖₂ for each step k, its mean over the first hundred sequences."""
     import torch
 

@@ -8,7 +8,7 @@ at any tail: the k-th least and k-th greatest of N, with k from the binomial (N,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from scipy import stats
 
 Array = np.ndarray
 Summary = Literal["mean", "median"]
+Draws = Float[Array, "*draws"] | float
 
 
 class Interval(NamedTuple):
@@ -29,7 +30,7 @@ class Interval(NamedTuple):
 
 def _with_ends(
     d: Float[Array, "*draws pairs"], summary: Summary, level: float
-) -> tuple[Float[Array, "*draws"], Any, Any]:
+) -> tuple[Draws, Draws, Draws]:
     """The mean or the median over the last axis, and the two ends of its interval."""
     n = d.shape[-1]
     if summary == "median":
@@ -112,7 +113,7 @@ def mean_tests(d: Float[Array, " pairs"], margin: float) -> tuple[float, float]:
     return float(stats.ttest_1samp(d, 0).pvalue), float(max(below, above))
 
 
-def holm(p: Sequence[float]) -> Float[Array, " tests"]:
+def holm(p: Sequence[float] | Float[Array, " tests"]) -> Float[Array, " tests"]:
     """Each p corrected for the number of tests, by Holm (1979), so that they stand together.
 
     Examples
