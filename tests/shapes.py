@@ -2,8 +2,8 @@
 
 ``COMPANION_SHAPES=1 pytest tests/theory tests/training tests/experiments`` checks every annotation
 of these rooms on every call, but for the engines', which numba compiles. Users are not slowed down
-by it: what they get wrong is refused in words, where it enters. Tests of those words hand in what annotations forbid; they are marked ``wrong_types`` and
-left out then.
+by it: what they get wrong is refused in words, where it enters. Tests of those words hand in what
+annotations forbid; they are marked ``wrong_types`` and left out then.
 """
 
 from __future__ import annotations
