@@ -32,7 +32,7 @@ NEARER: dict[tuple[str, str], dict[str, str]] = {
     ("capacity", "realisations"): {"1000": "8"},
     ("capacity", "updates"): {"1000000": "400"},
     ("contractive", "updates"): {"20000": "200"},
-    ("parallel", "steps"): {"20000": "6000"},
+    ("parallel", "steps"): {"20000": "3000"},
     ("permuted-mnist", "epochs"): {"1000": "8"},
     ("permuted-mnist", "hidden_units"): {"1 512": "1 96", "512": "96"},
     ("permuted-mnist", "train_images"): {"55000": "5000"},
