@@ -17,7 +17,8 @@ import torch
 from companion.theory.network import orthogonality_error
 from companion.training import Options, Sequences, Student, fit, initial_theta
 from companion.training.engines import available
-from companion.training.reference import NewtonSchulz, Reference
+from companion.training.engines.newton_schulz import NewtonSchulz
+from companion.training.reference import Reference
 from companion.training.students import Group, State
 
 M, P, T = 2, 2, 6

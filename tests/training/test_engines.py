@@ -14,7 +14,8 @@ from numba import njit
 from companion.theory.network import orthogonality_error, simulate
 from companion.training.engines import cpu, lanes
 from companion.training.engines.cpu import Cpu
-from companion.training.reference import NewtonSchulz, Reference, gradients, outputs, project
+from companion.training.engines.newton_schulz import NewtonSchulz
+from companion.training.reference import Reference, gradients, outputs, project
 from companion.training.students import (
     Group,
     Options,

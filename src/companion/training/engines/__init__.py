@@ -61,7 +61,8 @@ def constructor(backend: str, loss: Loss) -> tuple[Callable[[Group], Engine], in
         return lambda group: Cpu(group, packed), LANES
     import torch
 
-    from companion.training.reference import NewtonSchulz, Reference
+    from companion.training.engines.newton_schulz import NewtonSchulz
+    from companion.training.reference import Reference
 
     if backend == "cuda":
         from companion.training.engines.cuda import Cuda

@@ -21,11 +21,13 @@ from numba import cfunc, types
 from companion.theory.network import Array
 from companion.training.engines.cpu import CHUNK, VECTORS, aligned, lstm_cell, relu_cell
 from companion.training.engines.lanes import LANES, call, contraction, load, prefetch, store, zero
+from companion.training.engines.newton_schulz import NewtonSchulz
 from companion.training.engines.step import compiled
-from companion.training.reference import NewtonSchulz, Tensor
+from companion.training.reference import Tensor
 from companion.training.students import Group, Sequences
 
 NEAR = 64  # units up to which the states are asked for ahead; larger ones take as long to work on
+NOTHING = np.zeros(0, dtype=np.float32)
 TOGETHER = 4  # vectors of sequences in a pass: with 6 rows of Θ they fill the registers
 
 
@@ -162,5 +164,4 @@ class Batch(NewtonSchulz):
 
     def error(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """The share of wrong answers by the compiled forward pass."""
-        nothing = np.zeros(0, dtype=np.float32)
-        return torch.tensor([self._run(theta.numpy(), x.numpy(), y.numpy(), nothing)[1]])
+        return torch.tensor([self._run(theta.numpy(), x.numpy(), y.numpy(), NOTHING)[1]])

@@ -25,7 +25,8 @@ import triton
 import triton.language as tl
 from jaxtyping import Float
 
-from companion.training.reference import NewtonSchulz, Tensor, judge
+from companion.training.engines.newton_schulz import NewtonSchulz
+from companion.training.reference import Tensor, judge
 from companion.training.students import Group
 
 ROWS = 16  # sequences of a program: the least that a matrix product takes

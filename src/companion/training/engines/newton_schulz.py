@@ -1,0 +1,53 @@
+"""The reference without an SVD for an orthogonal W, while Newton and Schulz's steps converge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from companion.training.reference import Reference, Thetas, project
+from companion.training.students import Group
+
+
+@np.errstate(over="ignore", invalid="ignore")  # of one that has not converged
+def newton_schulz(X: Any, units: Any) -> tuple[Any, Any]:
+    """X ← X (3 I − XᵀX)/2 on matrices of NumPy or torch; the last X, and which have converged."""
+    gram = X.mT @ X
+    # further away X may converge to another orthogonal matrix, see `step.orthogonalise`
+    near = ((gram - units) ** 2).sum((1, 2)) < 1
+    for _ in range(4):
+        X = 1.5 * X - 0.5 * X @ gram
+        gram = X.mT @ X
+    # from an error of 1e-4 the last step goes below rounding
+    return 1.5 * X - 0.5 * X @ gram, near & (abs(gram - units) < 1e-4).all((1, 2))
+
+
+class NewtonSchulz(Reference):
+    """The reference engine with W made orthogonal by Newton and Schulz's steps, on all at once."""
+
+    def __init__(self, group: Group, device: str = "cpu") -> None:
+        super().__init__(group, torch.float32, device)
+        models, n = [s.model for s in group.students], group.sizes[1]
+        sizes = torch.tensor([s.hidden_units for s in group.students])
+        # 1 on the diagonal of real units, 0 on that of padding, which Newton-Schulz keeps at 0
+        self.units = torch.diag_embed((torch.arange(n) < sizes[:, None]).float()).to(device)
+        self.constrained = torch.tensor([m in ("urnn", "contractive") for m in models]).to(device)
+        self.orthogonal = torch.tensor([m == "urnn" for m in models]).to(device)
+
+    def projected(self, theta: Thetas, n: int) -> Thetas:
+        """Make each urnn's W orthogonal where `newton_schulz` converges, else by its SVD."""
+        outside, theta = self.constrained, theta.clone()
+        if self.group.options.projection != "svd":
+            W = theta[:, :n, :n]
+            # on the CPU by NumPy: torch would wake all its threads at each product
+            both = [a.numpy() if self.device == "cpu" else a for a in (W, self.units)]
+            X, converged = map(torch.as_tensor, newton_schulz(*both))
+            done = self.orthogonal & converged
+            theta[:, :n, :n] = torch.where(done[:, None, None], X, W)
+            outside = outside & ~done
+        for i in outside.nonzero()[:, 0].tolist():
+            student = self.group.students[i]
+            theta[i : i + 1] = project(theta[i : i + 1], student.model, student.hidden_units)
+        return theta
