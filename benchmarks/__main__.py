@@ -36,10 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name not in ROWS:
             parser.error(f"row {name!r} is not known; allowed: {', '.join(ROWS)}.")
     timing.patience = asked.patience
-    rows = [row for name in asked.rows or ROWS for row in ROWS[name]()]
+    rows: list[Row] = []
+    for name in asked.rows or ROWS:
+        rows += ROWS[name]()
+        if asked.json:  # after each, so that what fails later loses nothing
+            write_whole(asked.json, as_json(rows))
     print(as_text(rows))
-    if asked.json:
-        write_whole(asked.json, as_json(rows))
 
 
 if __name__ == "__main__":

@@ -265,13 +265,27 @@ def execute(
     """
     if sys.flags.optimize:
         raise Refused("python -O (PYTHONOPTIMIZE) drops every assertion; start Python without it.")
+    for _ in range(3):  # a port that was free can be taken by the time that the kernel binds it
+        number, failure = _execute(nb, setting, environment, scratch)
+        if number or not failure:
+            break
+    if not failure:
+        return None
+    count = sum(cell.cell_type == "code" for cell in nb.cells)
+    return Failed(f"{label} failed in code cell {number} of {count}{failure}")
+
+
+def _execute(
+    nb: Any, setting: Setting, environment: Mapping[str, str], scratch: Path
+) -> tuple[int, str]:
+    """Run the cells once; returns the number of the last, 0 without a kernel, and what failed."""
     client, say = _client(nb, setting, scratch), setting.say
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
     number, failure = 0, ""
     try:
         with (
             _told(scratch / "bar", lambda line: say(f"cell {number} of {len(code)}: {line}")),
-            (scratch / "stderr").open("ab") as errors,
+            (scratch / "stderr").open("wb") as errors,
             client.setup_kernel(env=dict(environment), stderr=errors, cleanup_kc=True),
         ):
             client.reset_execution_trackers()
@@ -298,9 +312,7 @@ def execute(
         manager: Any = client.km
         if manager and manager.has_kernel:  # interrupted while it was starting
             run_sync(manager.shutdown_kernel)(now=True)
-    if not failure:
-        return None
-    return Failed(f"{label} failed in code cell {number} of {len(code)}{failure}")
+    return number, failure
 
 
 def _what_failed(source: str, error: CellExecutionError) -> str:
