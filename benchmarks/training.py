@@ -182,10 +182,10 @@ def gpu_rows() -> list[Row]:
 
 def mnist_rows() -> list[Row]:
     """Students of Figure 4, one a thread, against the loop over `torch.nn` that does the same."""
-    floor, P, U, rng = 1e3 / peak_multiply_adds(), processors(), 4, np.random.default_rng(0)
-    x = rng.random((1, 4 * IMAGES, PIXELS, 1), dtype=np.float32)
-    y = np.eye(CLASSES, dtype=np.float32)[rng.integers(0, CLASSES, (1, 4 * IMAGES, 1))]
-    batches, data = draw_batches(4 * IMAGES, IMAGES, U, rng), Sequences(x, y)
+    floor, P, U, rng = 1e3 / peak_multiply_adds(), processors(), 16, np.random.default_rng(0)
+    x = rng.random((1, U * IMAGES, PIXELS, 1), dtype=np.float32)
+    y = np.eye(CLASSES, dtype=np.float32)[rng.integers(0, CLASSES, (1, U * IMAGES, 1))]
+    batches, data = draw_batches(U * IMAGES, IMAGES, U, rng), Sequences(x, y)
     options = Options(optimiser="rmsprop", output_bias=True, loss="cross-entropy")
     cases: list[tuple[Any, int]] = [("rnn", 32), ("urnn", 32), ("rnn", 96), ("urnn", 96)]
     rows = []

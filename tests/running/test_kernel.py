@@ -116,3 +116,22 @@ def test_a_kernel_that_does_not_start_is_a_failure(
     failure = produce(run, root / "work", kernel.Setting(root, root / ".cache"))
     assert "cell 0 of 3: the kernel did not start: no such luck" in str(failure)
     assert time.monotonic() - start < 30
+
+
+def test_a_kernel_whose_port_was_taken_is_started_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = tmp_path / "launch.py"
+    first.write_text(
+        "import pathlib, runpy, sys\n"
+        "seen = pathlib.Path(__file__).with_name('seen')\n"
+        "if not seen.exists():\n"
+        "    seen.touch()\n"
+        "    raise SystemExit('Address already in use')\n"
+        f"runpy.run_path({str(kernel._LAUNCH)!r}, run_name='__main__')\n"
+    )
+    monkeypatch.setattr(kernel, "_LAUNCH", first)
+    (root / "work").mkdir()
+    setting = kernel.Setting(root, root / ".cache")
+    assert produce(load_page(root, "demo").run(), root / "work", setting) is None
+    assert first.with_name("seen").exists()

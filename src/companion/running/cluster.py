@@ -13,7 +13,6 @@ import os
 import re
 import secrets
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -23,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, requires
 from ipaddress import ip_address
 from multiprocessing import resource_tracker
 from pathlib import Path
+from sysconfig import get_python_version
 from typing import Any, TypeVar
 
 from companion.running import record as provenance
@@ -35,8 +35,6 @@ from companion.running.record import Failed, Refused
 T = TypeVar("T")
 Place = tuple[tuple[int, ...], str | None]
 """A worker's processors, and its GPU."""
-
-# --- on a worker
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Order:
 def order(root: Path, places: tuple[Place, ...], fork: bool) -> Order:
     """Write down what this checkout asks of workers: its own at ``places``, or a scheduler's."""
     topic, packages = f"companion-{secrets.token_hex(8)}", provenance.installed(root)
-    return Order(topic, packages, python_version(), str(root) if places else None, fork, places)
+    return Order(topic, packages, get_python_version(), str(root) if places else None, fork, places)
 
 
 def refusal(order: Order, page: Page) -> str | None:
@@ -66,7 +64,7 @@ def refusal(order: Order, page: Page) -> str | None:
     here = provenance.parts(page.text, root, page.data)
     if changed := provenance.differences(page.parts, here):
         return f"of its checkout, {'; '.join(changed)}"
-    if (python := python_version()) != order.python:
+    if (python := get_python_version()) != order.python:
         return f"it has Python {python}, this one {order.python}"
     try:
         lines = requires(provenance.PACKAGE) or []
@@ -114,14 +112,6 @@ def execute(order: Order, run: Run) -> tuple[dict[str, bytes], str | None]:
         paths = [path for path in sorted(work.rglob("*")) if path.is_file()]
         left = {path.relative_to(work).as_posix(): path.read_bytes() for path in paths}
     return left, str(failure) if failure else None
-
-
-def python_version() -> str:
-    """Return the major and minor version, which bytes that pass between processes depend on."""
-    return ".".join(map(str, sys.version_info[:2]))
-
-
-# --- where to run it
 
 
 def bounded(seconds: float, call: Callable[[], T]) -> T:

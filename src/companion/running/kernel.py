@@ -266,19 +266,16 @@ def execute(
     if sys.flags.optimize:
         raise Refused("python -O (PYTHONOPTIMIZE) drops every assertion; start Python without it.")
     for _ in range(3):  # a port that was free can be taken by the time that the kernel binds it
-        number, failure = _execute(nb, setting, environment, scratch)
-        if number or not failure:
+        started, failure = _execute(nb, setting, environment, scratch)
+        if started:
             break
-    if not failure:
-        return None
-    count = sum(cell.cell_type == "code" for cell in nb.cells)
-    return Failed(f"{label} failed in code cell {number} of {count}{failure}")
+    return Failed(f"{label} failed in code cell {failure}") if failure else None
 
 
 def _execute(
     nb: Any, setting: Setting, environment: Mapping[str, str], scratch: Path
-) -> tuple[int, str]:
-    """Run the cells once; returns the number of the last, 0 without a kernel, and what failed."""
+) -> tuple[bool, str]:
+    """Run the cells once; returns whether a kernel started, and which cell failed how, or ""."""
     client, say = _client(nb, setting, scratch), setting.say
     code = [cell for cell in nb.cells if cell.cell_type == "code"]
     number, failure = 0, ""
@@ -312,7 +309,7 @@ def _execute(
         manager: Any = client.km
         if manager and manager.has_kernel:  # interrupted while it was starting
             run_sync(manager.shutdown_kernel)(now=True)
-    return number, failure
+    return not failure or number > 0, failure and f"{number} of {len(code)}{failure}"
 
 
 def _what_failed(source: str, error: CellExecutionError) -> str:

@@ -28,15 +28,17 @@ from companion.training.students import Group, Sequences
 
 NEAR = 64  # units up to which the states are asked for ahead; larger ones take as long to work on
 NOTHING = np.zeros(0, dtype=np.float32)
-TOGETHER = 4  # vectors of sequences in a pass: with 6 rows of Θ they fill the registers
 
 
 @functools.cache
-def kernels(gates: int, n: int, m: int, p: int, S: int) -> tuple[int, int]:
-    """Compile the forward and backward passes over S vectors of sequences; their addresses."""
+def kernels(gates: int, n: int, m: int, p: int) -> tuple[int, int]:
+    """Compile the forward and backward passes over a vector of sequences; their addresses.
+
+    One vector, since the states of two would not fit into the second-level cache.
+    """
     rows, w, U, D = gates * n, n + m + 1, n + m, gates * n + p
-    cell_forward, cell_backward = (lstm_cell if gates == 4 else relu_cell)(n, m, p, S, shared=True)
-    readout = contraction(p, S, a=(w, 1), b=(U, 1), out=(1, D), initial=(w, 0), shared=True)
+    cell_forward, cell_backward = (lstm_cell if gates == 4 else relu_cell)(n, m, p, 1, shared=True)
+    readout = contraction(p, 1, a=(w, 1), b=(U, 1), out=(1, D), initial=(w, 0), shared=True)
     of_gradient: dict[str, Any] = {"a": (1, D), "out": (w, 1), "initial": (w, 1)}
     by_row = contraction(rows, U, b=(1, U), **of_gradient)
     by_one = contraction(rows, 1, b=None, **of_gradient)
@@ -48,33 +50,32 @@ def kernels(gates: int, n: int, m: int, p: int, S: int) -> tuple[int, int]:
         """Fill in the states, and the answers ŷ in row ``top`` of d."""
         for q in range(T):
             cell_forward(theta, u, cells, q)
-        readout(d, top * S * D + rows, theta, rows * w, u, T * S * U, theta, rows * w + U, n)
+        readout(d, top * D + rows, theta, rows * w, u, T * U, theta, rows * w + U, n)
 
     @cfunc(types.void(*[VECTORS] * 5, types.intp))
     def backward(theta, u, d, cells, g, T):
         """Add the gradient to g, from e in the row of d where forward left the answers."""
         if gates == 4:
-            for i in range(S * 2 * n):
+            for i in range(2 * n):
                 store(cells, i, zero())
         last = T
         while last > 0:
             first = max(0, last - CHUNK)
             count = last - first
             if last == T:
-                by_state(g, rows * w, d, count * S * D + rows, u, T * S * U, g, rows * w, S)
-                by_last(g, rows * w + U, d, count * S * D + rows, u, 0, g, rows * w + U, S)
+                by_state(g, rows * w, d, count * D + rows, u, T * U, g, rows * w, 1)
+                by_last(g, rows * w + U, d, count * D + rows, u, 0, g, rows * w + U, 1)
                 cell_backward(theta, u, cells, T, d, count, rows, p)
             else:
-                for s in range(S):
-                    for i in range(rows):  # what the chunk above left
-                        store(d, (count * S + s) * D + i, load(d, s * D + i))
+                for i in range(rows):  # what the chunk above left
+                    store(d, count * D + i, load(d, i))
                 cell_backward(theta, u, cells, last, d, count, 0, rows)
             for row in range(count - 1, 0, -1):
-                for i in range(S * U if n <= NEAR else 0):
-                    prefetch(u, (first + row - 2) * S * U + i)
+                for i in range(U if n <= NEAR else 0):
+                    prefetch(u, (first + row - 2) * U + i)
                 cell_backward(theta, u, cells, first + row, d, row, 0, rows)
-            by_row(g, 0, d, 0, u, first * S * U, g, 0, count * S)
-            by_one(g, U, d, 0, u, 0, g, U, count * S)
+            by_row(g, 0, d, 0, u, first * U, g, 0, count)
+            by_one(g, U, d, 0, u, 0, g, U, count)
             last = first
 
     return int(forward.address), int(backward.address)  # type: ignore[arg-type]
@@ -84,34 +85,32 @@ def kernels(gates: int, n: int, m: int, p: int, S: int) -> tuple[int, int]:
 def run(passes, theta, x, y, sizes, scratch, gradient):
     """Mean cross-entropy and share of wrong answers; adds the gradient of the former's sum."""
     u, d, cells, g = scratch
-    (forward, backward), (rows, n, S) = passes, sizes
+    (forward, backward), (rows, n) = passes, sizes
     B, T, m = x.shape
     p, U, D, top = y.shape[1], n + m, rows + y.shape[1], min(CHUNK, T)
     loss, wrong = 0.0, 0
-    for first in range(0, B, S * LANES):
+    for first in range(0, B, LANES):
         for q in range(T):
-            for s in range(S):
-                for lane in range(LANES):
-                    b = min(first + s * LANES + lane, B - 1)
-                    for j in range(m):
-                        u[(q * S + s) * U + n + j, lane] = x[b, q, j]
-        call(forward, (theta, u, d, cells), (T, top))
-        for s in range(S):
             for lane in range(LANES):
-                at, b = (top * S + s) * D + rows, first + s * LANES + lane
-                answer, total, right = d[at : at + p, lane], np.float32(0), np.float32(0)
-                if b >= B:
-                    answer[:] = 0
-                    continue
-                best = answer.argmax()
-                largest = answer[best]
-                for k in range(p):
-                    right += y[b, k] * answer[k]
-                    total += np.exp(answer[k] - largest)
-                loss += np.log(total) + largest - right
-                wrong += y[b, best] == 0 or not np.isfinite(total)
-                for k in range(p):
-                    answer[k] = np.exp(answer[k] - largest) / total - y[b, k]
+                b = min(first + lane, B - 1)
+                for j in range(m):
+                    u[q * U + n + j, lane] = x[b, q, j]
+        call(forward, (theta, u, d, cells), (T, top))
+        for lane in range(LANES):
+            at, b = top * D + rows, first + lane
+            answer, total, right = d[at : at + p, lane], np.float32(0), np.float32(0)
+            if b >= B:
+                answer[:] = 0
+                continue
+            best = answer.argmax()
+            largest = answer[best]
+            for k in range(p):
+                right += y[b, k] * answer[k]
+                total += np.exp(answer[k] - largest)
+            loss += np.log(total) + largest - right
+            wrong += y[b, best] == 0 or not np.isfinite(total)
+            for k in range(p):
+                answer[k] = np.exp(answer[k] - largest) / total - y[b, k]
         if len(gradient):
             g[:] = 0
             call(backward, (theta, u, d, cells, g), (T,))
@@ -132,17 +131,14 @@ class Batch(NewtonSchulz):
 
     def _run(self, theta: Array, x: Array, y: Array, gradient: Array) -> tuple[float, float]:
         """Compute the mean loss and error on a batch, and the gradient, unless that is empty."""
-        (G, n, m, p), (B, T, _) = self.group.sizes, x.shape
-        rows, S = G * n, min(TOGETHER, -(-B // LANES))
+        (G, n, m, p), T = self.group.sizes, x.shape[1]
+        rows = G * n
         if T not in self.scratch:
-            states = TOGETHER * (2 * n + (T + 1) * 6 * n) if G == 4 else 1
-            deltas = (min(CHUNK, T) + 1) * TOGETHER * (rows + p)
-            vectors = ((T + 1) * TOGETHER * (n + m), deltas, states, theta.size)
+            states = 2 * n + (T + 1) * 6 * n if G == 4 else 1
+            deltas = (min(CHUNK, T) + 1) * (rows + p)
+            vectors = ((T + 1) * (n + m), deltas, states, theta.size)
             self.scratch[T] = tuple(map(aligned, vectors))
-        u, _, cells, _ = scratch = self.scratch[T]
-        u[: S * (n + m)] = 0  # h₋₁, where another S may have left states
-        cells[S * 2 * n : S * 8 * n] = 0  # c₋₁ likewise
-        passes, sizes = kernels(G, n, m, p, S), (rows, n, S)
+        scratch, passes, sizes = self.scratch[T], kernels(G, n, m, p), (rows, n)
         loss, error = run(passes, theta.ravel(), x, y, sizes, scratch, gradient.ravel())
         return loss, error
 

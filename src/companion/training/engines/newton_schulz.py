@@ -34,10 +34,13 @@ class NewtonSchulz(Reference):
         # 1 on the diagonal of real units, 0 on that of padding, which Newton-Schulz keeps at 0
         self.units = torch.diag_embed((torch.arange(n) < sizes[:, None]).float()).to(device)
         self.constrained = torch.tensor([m in ("urnn", "contractive") for m in models]).to(device)
+        self.free = not self.constrained.any()
         self.orthogonal = torch.tensor([m == "urnn" for m in models]).to(device)
 
     def projected(self, theta: Thetas, n: int) -> Thetas:
         """Make each urnn's W orthogonal where `newton_schulz` converges, else by its SVD."""
+        if self.free:
+            return theta
         outside, theta = self.constrained, theta.clone()
         if self.group.options.projection != "svd":
             W = theta[:, :n, :n]
