@@ -141,7 +141,8 @@ def test_recorded_seeds_reproduce_fifty_updates_on_another_back_end(record: Path
 
     Both are in float32. Adam divides by the root of the second moment, so that a difference of one
     rounding, 6e-8, grows with the updates while gradients are small: by 3000 at most, in the
-    records here, hence 1e-3 for what is off by less than 2e-4 in the worst of them.
+    records here, hence 1e-3 for what is off by less than 2e-4 in the worst of them. A student is
+    compared until its loss leaps: from there on rounding grows with its gradients.
     """
     asked = json.loads(record.read_text(encoding="utf-8"))["parameters"]
     setting = replace(PRESETS[asked["preset"]], snr_db=asked["snr_db"], T=100, train=50, test=10)
@@ -172,9 +173,13 @@ def test_recorded_seeds_reproduce_fifty_updates_on_another_back_end(record: Path
         )
         for backend in backends
     )
-    np.testing.assert_allclose(found.train_loss, expected.train_loss, rtol=1e-3)
+    loss = expected.train_loss
+    calm = np.logical_and.accumulate(loss < 2 * np.minimum.accumulate(loss, axis=1), axis=1)
+    assert calm[:, : loss.shape[1] // 2].all()
+    assert calm.mean() > 0.9
+    np.testing.assert_allclose(found.train_loss[calm], loss[calm], rtol=1e-3)
     error, exact = 1 - found.r2["test"], 1 - expected.r2["test"]
-    np.testing.assert_allclose(error, exact, rtol=1e-3)
+    np.testing.assert_allclose(error[calm[:, -1]], exact[calm[:, -1]], rtol=1e-3)
 
 
 def test_a_validation_split_leaves_the_other_draws_as_they_are() -> None:
