@@ -19,7 +19,7 @@ ROW = re.compile(r"\| `(?P<room>[\w./]+)` \| [^|]+ \| (?P<may>[^|]+) \|")
 
 # Lines by `wc -l`. The first two only go down: wanted are 7200 for the package and 4500 for what
 # the pages stand on, and neither is there yet; for the site's extensions 900 were wanted.
-LARGEST = {"package": 12232, "what the pages stand on": 7140, "extensions": 788}
+LARGEST = {"package": 12228, "what the pages stand on": 7140, "extensions": 788}
 LARGEST |= {"file": 400, "function": 60}
 # Generated kernels: numba compiles one function, whose loops it unrolls, so they can't be split.
 KERNELS = {

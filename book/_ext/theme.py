@@ -98,7 +98,7 @@ def start_katex(rundir: Path, timeout: float) -> tuple[subprocess.Popen[bytes], 
     if len(os.fsencode(path)) > 100:  # more than the address of a socket holds
         return KaTeXServer.start_network_socket(rundir, timeout)
     command, pipe = KaTeXServer.build_command(socket=path), subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=rundir)  # noqa: S603  # node
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=rundir)  # noqa: S603  # pip's node
     end, connection = time.monotonic() + timeout, socket.socket(socket.AF_UNIX)
     while connection.connect_ex(path) != 0:
         if time.monotonic() > end:

@@ -16,9 +16,9 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from companion.experiments.mnist import Digits
+from companion.theory.network import Array
 from companion.training import Fit, Sequences, Student, initial_theta
 
-Array = np.ndarray
 STEPS, CLASSES, BATCH, VALIDATION = 784, 10, 64, 5000
 
 

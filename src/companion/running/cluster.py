@@ -33,8 +33,7 @@ from companion.running.page import Page, Run
 from companion.running.record import Failed, Refused
 
 T = TypeVar("T")
-Place = tuple[tuple[int, ...], str | None]
-"""A worker's processors, and its GPU."""
+Place = tuple[tuple[int, ...], str | None]  # a worker's processors, and its GPU
 
 
 @dataclass(frozen=True)
