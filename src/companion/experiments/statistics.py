@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-Array = np.ndarray
+from companion.theory.network import Array
+
 Summary = Literal["mean", "median"]
 Draws = Float[Array, "*draws"] | float
 

@@ -117,10 +117,10 @@ def draw_teacher(setting: Setting, rng: np.random.Generator) -> Teacher:
         when ε is large: says the norm.
     """
     n, m, p = setting.hidden_units, setting.inputs, setting.outputs
-    gram = (A := rng.standard_normal((n, n))).T @ A
-    W = np.eye(n) - setting.epsilon * (
-        gram / np.linalg.norm(gram, 2) if setting.normalised else gram
-    )
+    A = rng.standard_normal((n, n))
+    gram = A.T @ A
+    size = np.linalg.norm(gram, 2) if setting.normalised else 1.0
+    W = np.eye(n) - setting.epsilon * (gram / size)
     if spectral_norm(W) > 1:
         raise ValueError(
             f"the W drawn has norm {spectral_norm(W):.3g} > 1 at epsilon = {setting.epsilon}; "
@@ -149,7 +149,8 @@ def draw(setting: Setting, seed: int) -> Realisation:
     >>> draw(small, seed=1).y_test.shape
     (10, 50, 2)
     """
-    teacher = draw_teacher(setting, rng := np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    teacher = draw_teacher(setting, rng)
     x = rng.standard_normal((setting.train + setting.test, setting.T, setting.inputs))
     x = x.astype(np.float32)
     y = teacher(x)
@@ -157,7 +158,8 @@ def draw(setting: Setting, seed: int) -> Realisation:
     y = (y + noise * rng.standard_normal(y.shape)).astype(np.float32)
     more = rng.standard_normal((setting.validation, *x.shape[1:])).astype(np.float32)
     answers = noise * rng.standard_normal((setting.validation, *y.shape[1:]))
-    answers += teacher(more) if setting.validation else 0.0
+    if setting.validation:
+        answers += teacher(more)
     k = setting.train
     parts = (x[:k], y[:k], x[k:], y[k:], more, answers.astype(np.float32))
     return Realisation(setting, teacher, *parts)
@@ -277,7 +279,7 @@ def outcomes(fit: Fit) -> pd.DataFrame:
     least = np.finfo(np.float32).min  # an R² below it is as lost as one at it
     test, validation = (np.maximum(fit.r2[name], least) for name in ("test", "validation"))
     at = np.nan_to_num(validation, nan=-np.inf).argmax(1)
-    table = {
+    columns = {
         "model": [s.model for s in fit.students],
         "hidden_units": np.array([s.hidden_units for s in fit.students], dtype=np.int16),
         "data": np.array([s.data for s in fit.students], dtype=np.int16),
@@ -287,4 +289,4 @@ def outcomes(fit: Fit) -> pd.DataFrame:
         "r2_chosen": test[np.arange(len(at)), at].astype(np.float32),
         "r2_best": np.fmax.reduce(test, axis=1).astype(np.float32),
     }
-    return pd.DataFrame(table)
+    return pd.DataFrame(columns)

@@ -176,9 +176,8 @@ def _network_in(tensors: Tensors, prefix: str | None) -> tuple[str, list[str]]:
             f"…weight_hh; {ways if found else 'there is none to convert'}."
         )
     layer = re.compile(re.escape(meant[0]) + r"weight_hh_l\d+")
-    return meant[0], [f"_l{k}" for k in range(sum(map(bool, map(layer.fullmatch, tensors))))] or [
-        ""
-    ]
+    count = sum(layer.fullmatch(name) is not None for name in tensors)
+    return meant[0], [f"_l{k}" for k in range(count)] or [""]
 
 
 def _own(tensors: Tensors, prefix: str, ends: list[str]) -> Tensors:

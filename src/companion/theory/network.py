@@ -16,10 +16,10 @@ from typing import Any, Literal, overload
 import numpy as np
 from jaxtyping import Shaped
 
+from companion.theory.arithmetic import Array as Array
 from companion.theory.arithmetic import fractions, positive_definite, product
 from companion.theory.checks import size_of, whole_number
 
-Array = np.ndarray
 Sequences = Shaped[Array, "*batch T m"] | list[Any]
 Summation = Literal["blas", "ordered"]
 

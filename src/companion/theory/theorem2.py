@@ -22,7 +22,7 @@ from companion.theory.arithmetic import (
     fractions,
     invertible,
     product,
-)  # fmt: skip
+)
 from companion.theory.checks import exact_size
 from companion.theory.network import ACTIVATIONS, RNN, Array, simulate
 
@@ -298,9 +298,8 @@ def _generic_point(
             continue
         # The multiples of ``unit`` that are ruled out: x[k] is still at its centre.
         rows = last.get(k, [])
-        out = [
-            -v / (A[j, k] * unit) for j, v in zip(rows, product(A[rows], x) + c[rows], strict=True)
-        ]
+        values = product(A[rows], x) + c[rows]
+        out = [-v / (A[j, k] * unit) for j, v in zip(rows, values, strict=True)]
         # Clipped beyond the grid, which keeps the floats finite.
         near = np.array([float(min(max(v, -(2**20)), 2**20)) for v in out] or [0.0])
         distance = np.abs(grid[:, None] - near[None, :]).min(1)
