@@ -20,7 +20,7 @@ from companion import RNN, find_witness, memoryless_teacher, orthogonal_dilation
 
 
 def theory_rows() -> list[Row]:
-    """A large dilation against the singular values it is made from, and a large exact witness."""
+    """Time a large dilation against the singular values it is made from, and a large witness."""
     from flint import fmpq, fmpq_mat
     from scipy.linalg import svd
 
@@ -54,7 +54,7 @@ seed: int = 0  # tells the runs apart, in [0, inf)
 
 
 def sweep_rows(count: int = 24) -> list[Row]:
-    """What a run costs beside its notebook's own work, here none, alone and in sweeps (once)."""
+    """Time what a run costs beside its notebook's own work, here none, alone and in sweeps."""
     from companion.running import grid, kernel, page, record, run
 
     with TemporaryDirectory() as name:
@@ -93,7 +93,7 @@ def sweep_rows(count: int = 24) -> list[Row]:
 
 
 def _sweep_ms(root: Path, todo: Sequence[Any], workers: int, *, fork: bool = True) -> float:
-    """The milliseconds of one sweep into a new folder."""
+    """Time one sweep into a new folder, in milliseconds."""
     from companion.running import sweep
 
     with TemporaryDirectory() as out:

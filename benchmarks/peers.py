@@ -15,7 +15,7 @@ INPUTS, OUTPUTS = 2, 2
 
 
 def torch_update(model: str, n: int, T: int, batch: int, device: str = "cpu") -> Callable[[], None]:
-    """One update of one student with `torch.nn`: RNN or LSTM, Adam, an SVD for a "urnn"."""
+    """Prepare one update of one student by `torch.nn`: RNN or LSTM, Adam, an SVD for a "urnn"."""
     import torch
 
     torch.manual_seed(0)
@@ -43,7 +43,7 @@ def torch_update(model: str, n: int, T: int, batch: int, device: str = "cpu") ->
 
 
 def torch_mnist_update(model: str, n: int, x: Any, y: Any) -> Callable[[], None]:
-    """One update on permuted MNIST with `torch.nn`, on all processors."""
+    """Prepare one update on permuted MNIST by `torch.nn`, on all processors."""
     import torch
 
     torch.manual_seed(0)
@@ -68,7 +68,7 @@ def torch_mnist_update(model: str, n: int, x: Any, y: Any) -> Callable[[], None]
 def jax_updates(
     model: str, n: int, T: int, batch: int, students: int
 ) -> dict[str, Callable[[], None]]:
-    """One update of all students together in JAX, in two layouts; nothing where JAX is missing.
+    """Prepare updates of all students together in JAX, in two layouts; none where JAX is missing.
 
     "batched": `vmap` over students makes batched products. "model last": the students are the last
     axis of every array, and products are sums along others. A "urnn" is projected by four

@@ -52,7 +52,7 @@ class Row:
 
 
 def least_ms(*calls: Callable[[], Any], seconds: float = 3.0) -> list[float]:
-    """The least milliseconds of each call, made in turn for about ``seconds``, thrice at least."""
+    """Time calls made in turn for about ``seconds``, thrice at least: the least ms of each."""
     for call in calls:
         call()  # compiles, fills caches
     best, rounds = [np.inf] * len(calls), 0
@@ -68,7 +68,7 @@ def least_ms(*calls: Callable[[], Any], seconds: float = 3.0) -> list[float]:
 
 
 def peak_memory() -> float | None:
-    """The most memory this process has held, in MiB, where the system tells (Linux)."""
+    """Measure the most memory this process has held, in MiB, where the system tells (Linux)."""
     status = Path("/proc/self/status")  # getrusage would count what the parent held before exec
     if not status.exists():
         return None
@@ -82,13 +82,13 @@ def _memory_of(make: Callable[..., Callable[[], Any]], *args: Any) -> float | No
 
 
 def memory_alone(make: Callable[..., Callable[[], Any]], *args: Any) -> float | None:
-    """`peak_memory` of a new process that makes this one call."""
+    """Measure the `peak_memory` of a new process that makes this one call."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_memory_of, make, *args).result()
 
 
 def peak_multiply_adds() -> float:
-    """Float32 multiply-adds a second of one processor, measured on registers alone."""
+    """Count float32 multiply-adds a second of one processor, on registers alone."""
     from numba import njit
 
     @njit
@@ -109,12 +109,12 @@ def peak_multiply_adds() -> float:
 
 
 def least_of(ways: dict[str, Callable[[], Any]], seconds: float = 3.0) -> dict[str, float]:
-    """`least_ms` of calls that have names."""
+    """Time calls that have names, as `least_ms` does."""
     return dict(zip(ways, least_ms(*ways.values(), seconds=seconds), strict=True))
 
 
 def machine() -> dict[str, str | int | float]:
-    """What the timings were taken on."""
+    """Describe what the timings were taken on."""
     import torch
 
     model = platform.processor() or platform.machine()
@@ -141,13 +141,13 @@ def _version(package: str) -> str:
 
 
 def as_json(rows: Sequence[Row]) -> str:
-    """The table and the machine, for a results file."""
+    """Write the table and the machine for a results file."""
     table = {"machine": machine(), "rows": [asdict(row) for row in rows]}
     return json.dumps(table, indent=1, ensure_ascii=False)
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """The table in Markdown; times in ms, for training per update and student.
+    """Write the table in Markdown; times in ms, for training per update and student.
 
     Examples
     --------

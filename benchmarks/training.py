@@ -30,7 +30,7 @@ EXPONENTIAL = (
 
 
 def operations(model: str, n: int, T: int = STEPS, batch: int = BATCH) -> int:
-    """Vector operations that one update of one student cannot do without.
+    """Count vector operations that one update of one student cannot do without.
 
     Multiply-adds of the products, forward, backward and in the sums of the gradient. For an LSTM
     its functions too: three sigmoids and two hyperbolic tangents a unit and step, counted
@@ -45,7 +45,7 @@ def operations(model: str, n: int, T: int = STEPS, batch: int = BATCH) -> int:
 
 
 def noise(realisations: int, sequences: int, T: int) -> Sequences:
-    """Data to train on."""
+    """Draw data to train on."""
     rng, shape = np.random.default_rng(0), (realisations, sequences, T)
     x = rng.standard_normal((*shape, INPUTS), dtype=np.float32)
     return Sequences(x, rng.standard_normal((*shape, OUTPUTS), dtype=np.float32))
@@ -55,7 +55,7 @@ def engine_updates(
     model: Any, n: int, students: int, updates: int, T: int = STEPS, batch: int = BATCH,
     threads: int | None = None,
 ) -> Callable[[], None]:  # fmt: skip
-    """``updates`` updates of ``students`` students on the CPU, as `fit` makes them."""
+    """Prepare ``updates`` updates of ``students`` students on the CPU, as `fit` makes them."""
     realisations, sequences = min(students, LANES), 200 * STEPS // max(T, STEPS)
     data = noise(realisations, sequences, T)  # more than any cache holds
     them = [
@@ -80,7 +80,7 @@ def panel_updates(
     updates: int, backend: Any = "cpu", *, models: Sequence[Any] = ("rnn", "urnn"),
     sizes: Sequence[int] = SIZES, realisations: int = 30, sequences: int = 700, T: int = STEPS,
 ) -> Callable[[], int]:  # fmt: skip
-    """`fit` on one panel of Figures 2 and 3, noise for data; returns how many students it had."""
+    """Prepare `fit` on one panel of Figures 2 and 3, noise for data; it gives how many students."""
     data = noise(realisations, sequences, T)
     students = [
         Student(model, n, i, learning_rate=1e-4, seed=i)
@@ -100,7 +100,7 @@ def one(
     name: str, model: str, n: int, K: int, T: int, batch: int, threads: int, seconds: float,
     floor: float, memory: bool = False,
 ) -> Row:  # fmt: skip
-    """The engine on some threads beside its peers on all processors; ``floor`` ms an operation."""
+    """Time the engine on some threads, its peers on all processors; ``floor`` ms an operation."""
     updates = max(2, UPDATES * STEPS * BATCH // (T * batch) // (1 + n // 16))
     engine = engine_updates(model, n, K, updates, T, batch, threads)
     torch = "torch.nn.LSTM" if model == "lstm" else "torch.nn.RNN" + " + SVD" * (model == "urnn")
@@ -117,7 +117,7 @@ def one(
 
 
 def figure_rows() -> list[Row]:
-    """Students of Figures 2 and 3, on all processors."""
+    """Time students of Figures 2 and 3, on all processors."""
     floor, P = 1e3 / peak_multiply_adds(), processors()
     cases = [(model, n) for model in ("urnn", "rnn", "lstm") for n in (4, 14)]
     return [
@@ -127,7 +127,7 @@ def figure_rows() -> list[Row]:
 
 
 def growth_rows() -> list[Row]:
-    """How the time of an update and student grows along one size at a time, the others fixed."""
+    """Time how an update of a student grows along one size at a time, the others fixed."""
     floor, P = 1e3 / peak_multiply_adds(), processors()
     base = {"n": 4, "K": LANES, "T": STEPS, "batch": BATCH, "threads": 1}
     along: dict[str, Sequence[int]] = {
@@ -150,7 +150,7 @@ def growth_rows() -> list[Row]:
 
 
 def _panel_row(backend: str, floor: float | None, memory: Callable[[], float | None]) -> Row:
-    """All of a panel; the time of further updates, apart from what `fit` does once."""
+    """Time all of a panel: further updates, apart from what `fit` does once."""
     device = "cuda" if backend == "cuda" else "cpu"
     ways = {
         "once": panel_updates(1, backend),
@@ -165,14 +165,14 @@ def _panel_row(backend: str, floor: float | None, memory: Callable[[], float | N
 
 
 def panel_rows() -> list[Row]:
-    """One panel of Figure 2 or 3, all sizes at once, as the figures were made."""
+    """Time one panel of Figure 2 or 3, all sizes at once, as the figures were made."""
     work = float(np.mean([operations("rnn", n) for n in SIZES]))
     floor = 1e3 * work / (peak_multiply_adds() * processors())
     return [_panel_row("cpu", floor, partial(memory_alone, panel_updates, 2))]
 
 
 def gpu_rows() -> list[Row]:
-    """The same panel on a GPU, against the torch module there; no row where there is none."""
+    """Time the same panel on a GPU, against the torch module there; no row where there is none."""
     import torch
 
     if not torch.cuda.is_available():
@@ -181,7 +181,7 @@ def gpu_rows() -> list[Row]:
 
 
 def mnist_rows() -> list[Row]:
-    """Students of Figure 4, one a thread, against the loop over `torch.nn` that does the same."""
+    """Time students of Figure 4, one a thread, and the loop over `torch.nn` that does the same."""
     floor, P, U, rng = 1e3 / peak_multiply_adds(), processors(), 16, np.random.default_rng(0)
     x = rng.random((1, U * IMAGES, PIXELS, 1), dtype=np.float32)
     y = np.eye(CLASSES, dtype=np.float32)[rng.integers(0, CLASSES, (1, U * IMAGES, 1))]

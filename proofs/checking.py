@@ -28,7 +28,7 @@ LOCAL = re.compile(
 
 
 def assumed(source: str) -> str | None:
-    """What the source assumes of its own: a forbidden word, or a hypothesis outside a section."""
+    """Find what a source assumes of its own: a forbidden word, a hypothesis outside a section."""
     text = re.sub(r'"[^"]*"', '""', without_comments(source))
     if found := FORBIDDEN.search(text):
         return found[0]
@@ -44,7 +44,7 @@ def assumed(source: str) -> str | None:
 
 
 def compile_all(folder: Path, sources: Path = HERE) -> list[str]:
-    """Compile every file in the order of its dependencies; the order."""
+    """Compile every file in the order of its dependencies; return the order."""
     for path in sorted(sources.glob("*.v")):
         if found := assumed(path.read_text(encoding="utf-8")):
             raise Failed(f"{path.name} contains {found!r}: a proof may assume nothing of its own")
@@ -63,7 +63,7 @@ def compile_all(folder: Path, sources: Path = HERE) -> list[str]:
 
 
 def printed(folder: Path, lines: list[str]) -> dict[str, str]:
-    """What Coq prints after each ``== name`` of a file of these lines."""
+    """Collect what Coq prints after each ``== name`` of a file of these lines."""
     (folder / "Printed.v").write_text("\n".join(lines) + "\n", encoding="utf-8")
     done = coqc(folder, "Printed.v")
     if done.returncode:
@@ -73,7 +73,7 @@ def printed(folder: Path, lines: list[str]) -> dict[str, str]:
 
 
 def rests_on(answer: str) -> list[str]:
-    """The axioms that ``Print Assumptions`` names."""
+    """Read the axioms that ``Print Assumptions`` names."""
     if "Closed under the global context" in answer:
         return []
     heads = re.findall(r"^([A-Za-z_][\w.']*)\s*(?::|$)", answer, re.MULTILINE)
@@ -81,7 +81,7 @@ def rests_on(answer: str) -> list[str]:
 
 
 def axioms(folder: Path, theorems: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """What each theorem rests on, after a check that it is of the type that is stated."""
+    """Find what each theorem rests on, after a check that it is of the type that is stated."""
     lines = [f"Require {module(name)}." for t in theorems for name in (t["in"], t["proof"])]
     for t in theorems:
         name = t["statement"]
@@ -95,7 +95,7 @@ def axioms(folder: Path, theorems: list[dict[str, Any]]) -> dict[str, list[str]]
 
 
 def constants(folder: Path, order: list[str]) -> list[str]:
-    """Every definition, lemma and theorem that, Coq says, the files hold."""
+    """List every definition, lemma and theorem that, Coq says, the files hold."""
     found = []
     for file in order:
         glob = (folder / file).with_suffix(".glob").read_text(encoding="utf-8")
@@ -107,7 +107,7 @@ def constants(folder: Path, order: list[str]) -> list[str]:
 
 
 def rests(folder: Path, order: list[str]) -> dict[str, dict[str, list[str]]]:
-    """For each theorem the theorems that its proof uses, and the files of the lemmas it uses.
+    """Find the theorems that each theorem's proof uses, and the files of its lemmas.
 
     Read from what Coq notes of each name's place (.glob). Lemmas are followed to what they use;
     a theorem is not followed further.
@@ -138,7 +138,7 @@ def rests(folder: Path, order: list[str]) -> dict[str, dict[str, list[str]]]:
 
 
 def check_all(folder: Path, order: list[str], classical: dict[str, Any]) -> int:
-    """Every constant of every file rests on what its file may rest on; their number."""
+    """Check that every constant rests on what its file may rest on; return their number."""
     names = constants(folder, order)
     for kind, allowed in (("plain", []), ("classical", classical["axioms"])):
         files = [file for file in order if (file in classical["files"]) is (kind == "classical")]
@@ -155,7 +155,7 @@ def check_all(folder: Path, order: list[str], classical: dict[str, Any]) -> int:
 def kernel_check(
     folder: Path, order: list[str], classical: dict[str, Any], *, deep: bool = False
 ) -> None:
-    """``coqchk`` over every file, on the libraries as installed; if ``deep``, over these too."""
+    """Run ``coqchk`` over every file, on the libraries as installed; if ``deep``, over them too."""
     alone = [word for file in order for word in ("-norec", module(file))]
     done = run(folder, "coqchk", "-silent", "-o", "-R", ".", LIBRARY, *alone)
     said = done.stdout + done.stderr
@@ -173,7 +173,7 @@ def kernel_check(
 
 
 def versions(folder: Path) -> dict[str, str]:
-    """Coq's version, and those of the libraries where dpkg knows them."""
+    """Read Coq's version, and those of the libraries where dpkg knows them."""
     found = {"coq": run(folder, "coqc", "--print-version").stdout.split()[0]}
     if shutil.which("dpkg-query"):
         for name in ("ssreflect", "algebra", "analysis"):
@@ -183,7 +183,7 @@ def versions(folder: Path) -> dict[str, str]:
 
 
 def self_test(folder: Path) -> None:
-    """A hypothesis that the reading of the sources would miss is seen by Coq, in both ways."""
+    """Check that Coq sees a hypothesis that the reading of the sources would miss, both ways."""
     (folder / "Cheat.v").write_text(
         "Context (cheat : False).\nLemma absurd : 0 = 1. Proof. destruct cheat. Qed.\n"
     )
@@ -203,7 +203,7 @@ def self_test(folder: Path) -> None:
 
 
 def check(listed: dict[str, Any], *, full: bool, deep: bool) -> dict[str, Any]:
-    """Every check of what theorems.json lists; the record for the book."""
+    """Make every check of what theorems.json lists; return the record for the book."""
     theorems, classical = listed["theorems"], listed["classical"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -18,7 +18,7 @@ class Failed(Exception):
 
 
 def without_comments(source: str) -> str:
-    """The source with its comments, which nest, cut out."""
+    """Cut the comments, which nest, out of a source."""
     kept, depth = [], 0
     for part in re.split(r"(\(\*|\*\))", source):
         if part == "(*":
@@ -31,7 +31,7 @@ def without_comments(source: str) -> str:
 
 
 def statement(name: str, source: str) -> str:
-    """The text of ``Definition name : Prop := … .``"""
+    """Take the text of ``Definition name : Prop := … .``"""
     found = re.search(rf"^Definition {name} : Prop :=.*?\.$", source, re.MULTILINE | re.DOTALL)
     if found is None:
         raise Failed(f"no `Definition {name} : Prop := … .` that ends its line")
@@ -39,7 +39,7 @@ def statement(name: str, source: str) -> str:
 
 
 def run(folder: Path, *command: str, seconds: int = SECONDS) -> subprocess.CompletedProcess[str]:
-    """One tool, in the build folder."""
+    """Run one tool in the build folder."""
     try:
         return subprocess.run(  # noqa: S603 -- names fixed here, arguments from the committed list
             command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False
@@ -56,5 +56,5 @@ def coqc(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
 
 
 def module(file: str) -> str:
-    """``Theorem1.v`` as ``Proofs.Theorem1``."""
+    """Name ``Theorem1.v`` as ``Proofs.Theorem1``."""
     return f"{LIBRARY}.{file.removesuffix('.v')}"

@@ -10,7 +10,7 @@ MARKS = {"checked": "checked by Coq", "paper": "proved on paper", "open": "open"
 
 
 def _nodes(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every statement by name: those that Coq has checked, then those of the page alone."""
+    """List every statement by name: those that Coq has checked, then those of the page alone."""
     nodes = {}
     for t in record["theorems"]:
         nodes[t["statement"]] = {
@@ -32,7 +32,7 @@ def _mark(status: str, x: float, y: float) -> str:
 
 
 def _links(node: dict[str, Any], label: str) -> str:
-    """The label, linked to the prose; then the status, linked to the source where there is one."""
+    """Link the label to the prose, and the status to the source where there is one."""
     status = MARKS[node["status"]]
     if node["source"]:
         status = f'<a href="../_static/proofs/Proofs.{node["source"]}">{status}</a>'
@@ -40,7 +40,7 @@ def _links(node: dict[str, Any], label: str) -> str:
 
 
 def _band(nodes: dict[str, dict[str, Any]], names: list[str], top: float) -> dict[str, Any]:
-    """Places of the nodes of one band: a column for each length of the way down to the base."""
+    """Place the nodes of one band: a column for each length of the way down to the base."""
 
     def depth(name: str) -> int:
         return max((depth(on) + 1 for on in nodes[name]["on"] if on in nodes), default=0)
@@ -56,7 +56,7 @@ def _band(nodes: dict[str, dict[str, Any]], names: list[str], top: float) -> dic
 
 
 def proof_map(record: dict[str, Any]) -> str:
-    """One figure in the colours of the page, and the same as a list."""
+    """Draw one figure in the colours of the page, and the same as a list."""
     nodes = _nodes(record)
     drawn, places, top = [], {}, 30.0
     for title, poster in (("The poster's, and what they rest on", True), ("Ours", False)):

@@ -12,7 +12,7 @@ MUTANTS = HERE / "mutants.txt"
 
 
 def mutants() -> list[dict[str, Any]]:
-    """The changes of mutants.txt, each with its script or the reason why it has none."""
+    """Read the changes of mutants.txt, each with its script or the reason why it has none."""
     found = []
     for block in re.split(r"^@ ", MUTANTS.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
         head, old, new, *rest = block.strip().split("\n")
@@ -35,7 +35,7 @@ def mutants() -> list[dict[str, Any]]:
 
 
 def changed(mutant: dict[str, Any], theorem: dict[str, Any]) -> str:
-    """The changed statement, after the definitions that depend on a changed definition."""
+    """Write the changed statement, after the definitions that depend on a changed definition."""
     stated = statement(theorem["statement"], (HERE / theorem["in"]).read_text(encoding="utf-8"))
     old, new = mutant["old"], mutant["new"]
     if mutant["definition"] is None:
@@ -61,7 +61,7 @@ def changed(mutant: dict[str, Any], theorem: dict[str, Any]) -> str:
 
 
 def attempt(folder: Path, theorem: dict[str, Any], stated: str) -> str | None:
-    """The committed proof tried on a changed statement: the error, or None where it proves it."""
+    """Try the committed proof on a changed statement: the error, or None where it proves it."""
     source = (HERE / theorem["proof"]).read_text(encoding="utf-8")
     proof = re.search(
         rf"^Theorem {theorem['statement']}_holds : {theorem['statement']}\.\n.*?Qed\.$",
@@ -96,7 +96,7 @@ Local Notation real_realType := [realType of Rdefinitions.R].
 def check_mutants(
     folder: Path, order: list[str], theorems: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Every changed statement proved false, or true where it is; or, where open, not proved."""
+    """Prove every changed statement false, or true where it is; where open, check it is not."""
     by_name = {t["statement"]: t for t in theorems}
     found = mutants()
     lines = [REFUTATIONS.format(files=" ".join(f.removesuffix(".v") for f in order))]

@@ -16,7 +16,7 @@ PAGES = HERE.parent / "book" / "_static" / "proofs"
 
 
 def render(folder: Path, order: list[str], record: dict[str, Any]) -> None:
-    """The sources as pages, in the order in which they build on each other, and the map of them."""
+    """Make pages of the sources, in the order in which they build on each other, and a map."""
     target = folder / "html"
     target.mkdir()
     (folder / "header.html").write_text(HEADER, encoding="utf-8")
@@ -50,7 +50,7 @@ HEADER = """<!DOCTYPE html>
 
 
 def readable(pages: dict[str, str]) -> dict[str, str]:
-    """The pages less what no reader sees or can follow, with the file's own `*`."""
+    """Strip from the pages what no reader sees or can follow, with the file's own `*`."""
     pages = {name: PLAIN.sub(r"\1", text).replace("×", "*") for name, text in pages.items()}
     anchors = {
         name: {html.unescape(anchor) for anchor in re.findall(r' id="([^"]*)"', text)}

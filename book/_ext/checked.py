@@ -25,7 +25,7 @@ PROOFS = BOOK.parent / "proofs"
 
 
 def region(name: str) -> tuple[str, str]:
-    """The file that has ``(* begin NAME *)`` and ``(* end NAME *)``, and the text between."""
+    """Find the file that has ``(* begin NAME *)`` and ``(* end NAME *)``, and the text between."""
     marked = rf"^\(\* begin {name} \*\)\n(.*?)^\(\* end {name} \*\)"
     for path in sorted(PROOFS.glob("Statements*.v")):
         if found := re.search(marked, path.read_text("utf-8"), re.MULTILINE | re.DOTALL):

@@ -51,7 +51,7 @@ UNSEARCHED = "pre, script, style, .headerlink, .claims-here, .table-wide, .live-
 
 
 def icons(names: set[str], script: str) -> str:
-    """A style sheet for the icons named, whose outlines stand in the theme's script."""
+    """Make a style sheet for the icons named, whose outlines stand in the theme's script."""
     found: dict[str, str] = {}
     others: dict[str, str] = {}
     for name, width, height, aliases, path in OUTLINE.findall(script):
@@ -70,7 +70,7 @@ def icons(names: set[str], script: str) -> str:
 
 
 def preview(target: Tag) -> str:
-    """The markup of one preview: no identifiers, no links, no second copy of formulas."""
+    """Mark up one preview: no identifiers, no links, no second copy of formulas."""
     meaning = target.find_next_sibling("dd") if target.name == "dt" else None
     fresh = BeautifulSoup(f"{target}{meaning or ''}", "html.parser")
     for tag in fresh.select(SILENT):

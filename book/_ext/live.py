@@ -31,7 +31,7 @@ PAGES |= dict.fromkeys(("theorem-1", "theorem-3", "smaller", "linear", "parallel
 
 
 def here() -> bool:
-    """Whether the runtime has been brought, all of it."""
+    """Say whether the runtime has been brought, all of it."""
     return (ASSETS / "licences.txt").is_file()
 
 

@@ -98,7 +98,7 @@ def judge(case: Case, page: Page, forks: LimitedForks, out: Path, *, keep: bool 
             why = [str(failure)]
         else:
             found = nbformat.read(work / f"{page.name}.ipynb", as_version=4)
-            why = [*faults(found), *lacking(work / "results", run.parameters)]
+            why = [*faults(found), *lacking(work / "results", run.values)]
             how = "wrong" if why else "ok"
         if keep or how == "wrong":
             (folder / run.id).mkdir(exist_ok=True)

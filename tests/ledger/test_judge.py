@@ -249,7 +249,7 @@ def test_that_no_number_would_decide_is_said(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_two_readings_make_one_verdict(answers: tuple[str, str], verdict: str, why: str) -> None:
-    found = judges._together(dict(zip(("released", "poster"), answers, strict=True)))
+    found = judges._verdict(dict(zip(("released", "poster"), answers, strict=True)))
     assert found[0] == verdict
     assert found[1].endswith(why)
 

@@ -30,7 +30,7 @@ class Planted:
             raise NotTested(f"no {curve} of {units}")
         return pd.Series(self.values[f"{curve}{units}"])
 
-    def curve(self, figure: int, model: str, rate: float = 0.01) -> Any:
+    def drawn(self, figure: int, model: str, rate: float = 0.01) -> Any:
         return self.values[model]
 
     def run(self, kind: str, wanted: Any, least: Any) -> Any:

@@ -353,7 +353,7 @@ def test_text_cannot_break_out_of_its_literal(root: Path, write: Write) -> None:
     label = """'"\\"+str(1/0)+'"""
     run = pages.load_page(root, "demo").run([("label", label)])
     write(root, "quoted", "(print(label == " + repr(label) + "))")
-    quoted = pages.Run(pages.load_page(root, "quoted"), run.parameters)
+    quoted = pages.Run(pages.load_page(root, "quoted"), run.values)
     folder, _ = runs.perform(quoted, root, root / "runs")
     assert read(folder / "quoted.ipynb").cells[-1].outputs[0].text == "True\n"
 
@@ -370,7 +370,7 @@ def test_a_run_is_recorded_and_not_repeated(root: Path, write: Write) -> None:
     assert nb.cells[-1].outputs[0].text == "8 1\n"
     assert "papermill" not in (folder / "demo.ipynb").read_text()
     record = json.loads((folder / "record.json").read_text())
-    assert record["parameters"] == {**page.run().parameters, "n": 7}
+    assert record["parameters"] == {**page.run().values, "n": 7}
     assert record["seeds"] == {"seed": 0}
     assert record["tables"] == {"n.txt": hashlib.sha256(b"7").hexdigest()}
     assert record["kernel"] == "fresh"

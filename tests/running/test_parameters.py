@@ -73,8 +73,8 @@ def test_a_malformed_parameters_cell_is_refused(line: str, message: str) -> None
 def test_values_survive_being_written_out(n: int, norm: float, plot: bool, dtype: str) -> None:
     values = {"n": n, "norm": norm, "plot": plot, "dtype": dtype}
     run = PAGE.run([(name, str(value)) for name, value in values.items()])
-    assert {name: run.parameters[name] for name in values} == values
-    assert type(run.parameters["norm"]) is float
+    assert {name: run.values[name] for name in values} == values
+    assert type(run.values["norm"]) is float
     assert run.id == PAGE.run([(k, str(v)) for k, v in reversed(values.items())]).id
 
 
@@ -129,7 +129,7 @@ sizes: str = "2 4"        # hidden units, numbers 1 to 64
 def test_a_list_of_words_or_numbers(item: str) -> None:
     page = Page("demo", "", {}, parse_parameters(LISTS))
     name, _, text = item.partition("=")
-    assert page.run(pairs([item])).parameters[name] == text
+    assert page.run(pairs([item])).values[name] == text
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_file_is_sought_from_where_one_is_and_named_by_its_content(
     monkeypatch.setenv("HOME", str(tmp_path))
     runs = [page.run([("student", text)]) for text in ("a", "./a", "~/a", str(tmp_path / "a"))]
     assert {run.id for run in runs} == {runs[0].id} != {page.run().id}
-    assert {run.parameters["student"] for run in runs} == {str(tmp_path / "a")}
+    assert {run.values["student"] for run in runs} == {str(tmp_path / "a")}
     (tmp_path / "a").write_text("two")
     assert page.run([("student", "a")]).id not in {runs[0].id, page.run().id}
     os.mkfifo(tmp_path / "fifo")

@@ -125,8 +125,8 @@ def test_a_grid_has_every_combination_under_the_ids_of_single_runs(page: pages.P
     found = grid.expand(page, ["n=1,2", "seed=0:30", "rate=1e-3,0.5"])
     assert len(found) == len({run.id for run in found}) == 120
     assert found[1].id == page.run([("rate", "0.5"), ("n", "1")]).id
-    assert [r.parameters["seed"] for r in grid.expand(page, ["seed=0:7:3"])] == [0, 3, 6]
-    assert [r.parameters["label"] for r in grid.expand(page, ["label=0:3"])] == ["0:3"]
+    assert [r.values["seed"] for r in grid.expand(page, ["seed=0:7:3"])] == [0, 3, 6]
+    assert [r.values["label"] for r in grid.expand(page, ["label=0:3"])] == ["0:3"]
     assert [r.describe() for r in grid.expand(page, ["n=4,5"])] == ["defaults", "n=5"]
     assert grid.expand(page) == [page.run()]
 
@@ -335,7 +335,7 @@ def test_leftovers_go_unless_their_owner_lives(root: Path, page: pages.Page) -> 
         (out / "demo" / name).mkdir(parents=True)
     replaced = page.run([("n", "6")])  # killed between two renames
     (out / f"demo/.{replaced.id}.old.0badcafe/run").mkdir(parents=True)
-    with folders.claim(out, "demo", other.id):
+    with folders.lock_of(out, "demo", other.id):
         assert folders.clean(out, "demo") == 2
     left = {p.name for p in (out / "demo").iterdir()}
     assert left == {f".{other.id}.0badcafe", ".keep", "keep", replaced.id}
@@ -513,7 +513,7 @@ def fake(root: Path, run: pages.Run, record: dict[str, Any], values: Any = None)
     folder = root / "runs/demo" / run.id
     (folder / "results").mkdir(parents=True)
     record = {"id": run.id, "key": provenance.key(run.page.parts), "notebook": "demo"} | record
-    record = {"finished": "then", "duration_s": 1, "parameters": dict(run.parameters)} | record
+    record = {"finished": "then", "duration_s": 1, "parameters": dict(run.values)} | record
     (folder / "record.json").write_text(json.dumps(record))
     (folder / "demo.ipynb").touch()
     if values is not None:
@@ -701,7 +701,7 @@ def test_runs_come_back_and_one_that_fails_stops_no_other(root: Path, dask: Clus
     assert listing(root) == sorted([f"{seven.id}.failed", eight.id, nine.id, "logs"])
     record = runs.done(root / "runs/demo" / nine.id)
     assert record is not None
-    assert record["parameters"] == nine.parameters
+    assert record["parameters"] == nine.values
     log = (root / f"runs/demo/logs/{nine.id}.log").read_text()
     assert re.search(r"Z? ?started on tcp://127.0.0.1:\d+ \(pid \d+\)\n.* done in", log)
     rows = table.results(table.find(root, root / "runs"))

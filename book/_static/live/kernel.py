@@ -82,14 +82,14 @@ def run(number: int, source: str, values: str) -> str:
 
 
 def told(error: BaseException, cell: str) -> str:
-    """An error and the line of the cell that led to it."""
+    """Write an error and the line of the cell that led to it."""
     lines = [at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == cell]
     where = f" (line {lines[-1]} of this cell)" if lines else ""
     return "".join(traceback.format_exception_only(error)).strip() + where
 
 
 def answer(call: str, *given: str) -> str:
-    """What one of the functions below says, or why it refuses, in JSON."""
+    """Say in JSON what one of the functions below says, or why it refuses."""
     try:
         return json.dumps({"said": {"convert": convert, "recheck": recheck}[call](*given)})
     except (ValueError, TypeError, OSError) as error:
@@ -117,7 +117,7 @@ def recheck(name: str) -> str:
 
 
 def certificate() -> str:
-    """The certificate that the page has made, as it would be saved; nothing where there is none."""
+    """Give the certificate that the page has made, as it would be saved; nothing where none is."""
     found = names.get("certificate")
     if not hasattr(found, "save"):
         return ""

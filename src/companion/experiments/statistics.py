@@ -32,7 +32,7 @@ class Interval(NamedTuple):
 def _with_ends(
     d: Float[Array, "*draws pairs"], summary: Summary, level: float
 ) -> tuple[Draws, Draws, Draws]:
-    """The mean or the median over the last axis, and the two ends of its interval."""
+    """Compute the mean or the median over the last axis, and the two ends of its interval."""
     n = d.shape[-1]
     if summary == "median":
         k = int(stats.binom.ppf((1 - level) / 2, n, 0.5))  # P(fewer than k below) ≤ (1 − level)/2
@@ -46,7 +46,7 @@ def _with_ends(
 
 
 def interval(d: Float[Array, " pairs"], summary: Summary, level: float = 0.95) -> Interval:
-    """The mean or the median of ``d`` with its interval at ``level``.
+    """Compute the mean or the median of ``d`` with its interval at ``level``.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def interval(d: Float[Array, " pairs"], summary: Summary, level: float = 0.95) -
 
 
 def coverage(d: Float[Array, " pairs"], summary: Summary, level: float = 0.95) -> float:
-    """How often the interval of N values drawn from ``d`` holds the mean or median of ``d``.
+    """Measure how often the interval of N values drawn from ``d`` holds what it is an interval of.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def coverage(d: Float[Array, " pairs"], summary: Summary, level: float = 0.95) -
 
 
 def pairs_to_decide(found: Interval, bound: float) -> float:
-    """About how many pairs it takes for the interval to leave ``bound``, at the present spread.
+    """Reckon how many pairs it takes for the interval to leave ``bound``, at the present spread.
 
     The half-width falls as one over the square root of the pairs. Infinite: more than 10 000.
 
@@ -115,7 +115,7 @@ def mean_tests(d: Float[Array, " pairs"], margin: float) -> tuple[float, float]:
 
 
 def holm(p: Sequence[float] | Float[Array, " tests"]) -> Float[Array, " tests"]:
-    """Each p corrected for the number of tests, by Holm (1979), so that they stand together.
+    """Correct each p for the number of tests, by Holm (1979), so that they stand together.
 
     Examples
     --------

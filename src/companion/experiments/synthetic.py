@@ -90,7 +90,7 @@ class Teacher:
     output_bias: Float[Array, " p"]
 
     def __call__(self, x: Float[Array, "S T m"]) -> Float[Array, "S T p"]:
-        """Noiseless outputs C h⁽ᵏ⁾ + c."""
+        """Compute the noiseless outputs C h⁽ᵏ⁾ + c."""
         return np.asarray(simulate(self.rnn, x) + self.output_bias)
 
 
@@ -109,7 +109,7 @@ class Realisation:
 
 
 def draw_teacher(setting: Setting, rng: np.random.Generator) -> Teacher:
-    """A random teacher, its biases adjusted so that each unit is on ``on_fraction`` of the time.
+    """Draw a teacher, its biases adjusted so that each unit is on ``on_fraction`` of the time.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def draw_teacher(setting: Setting, rng: np.random.Generator) -> Teacher:
 
 
 def draw(setting: Setting, seed: int) -> Realisation:
-    """A teacher and its data; the same seed names the same teacher and inputs at every SNR.
+    """Draw a teacher and its data; a seed names the same teacher and inputs at every SNR.
 
     Examples
     --------
@@ -166,12 +166,12 @@ def draw(setting: Setting, seed: int) -> Realisation:
 
 
 def r_squared(y: Float[Array, "*shape"], estimate: Float[Array, "*shape"]) -> float:
-    """R² = 1 − mean((y − ŷ)²)/mean(y²), not centred, as the optimum lines of the poster show."""
+    """Compute R² = 1 − mean((y − ŷ)²)/mean(y²), not centred: so the poster's optimum lines are."""
     return float(1 - np.mean((y - estimate) ** 2) / np.mean(y**2))
 
 
 def optimum(snr_db: float) -> float:
-    """The R² of the teacher itself, 1/(1 + 10^(−SNR/10)): noise is all that is left.
+    """Compute the R² of the teacher itself, 1/(1 + 10^(−SNR/10)): noise is all that is left.
 
     Examples
     --------
@@ -182,7 +182,7 @@ def optimum(snr_db: float) -> float:
 
 
 def describe(realisation: Realisation) -> dict[str, float | list[float]]:
-    """What the draw came out as, on the test sequences: the checks that the notebook shows.
+    """Measure what the draw came out as, on the test sequences: the notebook's checks.
 
     Returns
     -------
@@ -216,7 +216,7 @@ def describe(realisation: Realisation) -> dict[str, float | list[float]]:
 
 
 def restart(realisation: Realisation) -> int:
-    """Steps until the teacher, restarted from 0 in the middle, answers as if it had run throughout.
+    """Count steps until the teacher, restarted from 0 in the middle, answers as if never stopped.
 
     That is the memory of its answers: the first step from which on the R² of the restarted teacher
     against the other, over the test sequences, stays at 0.99.
@@ -238,7 +238,7 @@ def experiment(
     seed: int,
     **student: Any,
 ) -> tuple[list[Realisation], list[Student], Sequences, Sequences]:
-    """Everything that `companion.training.fit` takes for one panel of Figures 2 and 3.
+    """Draw all that `companion.training.fit` takes for one panel of Figures 2 and 3.
 
     One student of each model and size is made for each realisation; those of one realisation and
     size start from the same seed, so that models are compared in pairs.
@@ -268,7 +268,7 @@ def experiment(
 
 
 def outcomes(fit: Fit) -> pd.DataFrame:
-    """One row a student of a fit that was held against "test" and "validation", in float32.
+    """Write a row a student, in float32, of a fit held against "test" and "validation".
 
     Returns
     -------

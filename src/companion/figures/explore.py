@@ -97,7 +97,7 @@ class Explorer:
             raise ValueError(f"a point has the model {unknown}; allowed: {dict(self.models)}.")
 
     def data(self) -> dict[str, Any]:
-        """What the script draws: for each choice, model and abscissa the runs and their mean."""
+        """Return what the script draws: by choice, model and abscissa the runs and their mean."""
         runs = sorted({p.run for p in self.points})
         values: dict[tuple[Choice, str, float], dict[int, float]] = defaultdict(dict)
         for p in self.points:
@@ -125,7 +125,7 @@ class Explorer:
         return f"explorer of {len(self.points)} points: {', '.join(self.models)}"
 
     def _still(self, data: dict[str, Any]) -> Figure:
-        """The first choice, drawn by matplotlib."""
+        """Draw the first choice by matplotlib."""
         first = tuple(allowed[0] for allowed in self.choices.values())
         figure, ax = plt.subplots(figsize=(6.4, 4.0))
         for label, key in self.models.items():

@@ -44,7 +44,7 @@ LOOKS: dict[str, Look] = {
 
 
 def look(model: str, *, marker: bool = True) -> dict[str, Any]:
-    """Keyword arguments that draw ``model`` its way in any matplotlib call for lines.
+    """Return what draws ``model`` its way, for any matplotlib call that draws lines.
 
     Parameters
     ----------

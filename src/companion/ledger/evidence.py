@@ -79,7 +79,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def mapping(path: Path) -> dict[str, Any]:
-    """The mapping that a JSON or YAML file holds; `Damaged` names one that holds none."""
+    """Read the mapping in a JSON or YAML file; `Damaged` names a file that holds none."""
     with reading(path):
         data = path.read_bytes()
         found = json.loads(data) if path.suffix == ".json" else yaml.safe_load(data)
@@ -112,7 +112,7 @@ class Published:
         return table[table["update"] == table["update"].max()] if "update" in table else table
 
     def has(self, wanted: Given, least: Given) -> bool:
-        """Whether it had these parameters, and at least these; one not known yet was 0."""
+        """Say whether it had these parameters, and at least these; one not known yet was 0."""
         had = self.record["parameters"]
         enough = all(had.get(k, 0) >= v for k, v in least.items())
         return enough and all(had.get(k, 0) == v for k, v in wanted.items())
@@ -148,7 +148,7 @@ class Evidence:
         return mapping(self.root / RULES)
 
     def rule_of(self, run: Published, claim: str) -> Given | None:
-        """The rule of a claim that a run's record holds; None where it holds none."""
+        """Return the rule of a claim that a run's record holds; None where it holds none."""
         held: str | Given | None = run.record["rules"].get(claim)
         if not isinstance(held, str):
             return held
@@ -174,8 +174,8 @@ class Evidence:
                 raise ValueError(f"it is not the table that {CLAIMS} names.")
             return pd.read_csv(io.BytesIO(data))
 
-    def curve(self, figure: int, model: str, rate: float = 0.01) -> dict[int, tuple[float, float]]:
-        """Hidden units -> value and reading error of one of the poster's curves; 0 for a line."""
+    def drawn(self, figure: int, model: str, rate: float = 0.01) -> dict[int, tuple[float, float]]:
+        """Read a curve of the poster: value and reading error by hidden units; 0 for a line."""
         rows = self.poster
         rows = rows[(rows["figure"] == figure) & (rows["model"] == model)]
         rows = rows[rows["learning_rate"].isna() | np.isclose(rows["learning_rate"], rate)]
@@ -184,7 +184,7 @@ class Evidence:
 
     @functools.cache  # noqa: B019  # an Evidence lives as long as one command
     def published(self, kind: str) -> tuple[Published, ...]:
-        """The runs in ``book/results/kind/``, the earliest first.
+        """Read the runs in ``book/results/kind/``, the earliest first.
 
         NAME.json is a run's record; NAME.parquet, or NAME-epochs.parquet, its table.
         """
@@ -211,7 +211,7 @@ class Evidence:
                     raise Damaged(f"{path} has no record beside it.")
 
     def certificates(self, names: Sequence[str]) -> tuple[str, ...]:
-        """The files of certificates, proved again, each of the kind that its name stands for."""
+        """Prove certificates again, each of the kind that its name stands for; give their files."""
         files = tuple(f"book/results/certificates/{name}.json" for name in names)
         for name, file in zip(names, files, strict=True):
             kind, words = self.book["common"]["certificates"][name]
@@ -222,7 +222,7 @@ class Evidence:
         return files
 
     def run(self, kind: str, wanted: Given, least: Given) -> Published:
-        """The earliest run with these parameters, and at least these."""
+        """Find the earliest run with these parameters, and at least these."""
         for run in self.published(kind):
             if run.has(wanted, least):
                 self.used[run.name] = run
@@ -231,7 +231,7 @@ class Evidence:
         raise NotTested(f"no published run of {kind} with {what}")
 
     def scores(self, given: Given, reading: Given, model: str, n: int) -> pd.Series:
-        """Test R² of each system's student, by seed and number of the system.
+        """Take the test R² of each system's student, by seed and number of the system.
 
         A student is lost when it diverged or is worse than the answer 0; the reading says whether
         it then scores 0 or is left out. At the record that is best by validation a student that
@@ -259,7 +259,7 @@ class Evidence:
         return pd.concat(parts)
 
     def accuracies(self, given: Given, curve: str, units: int) -> pd.Series:
-        """Test accuracy of each seed, at the epoch at which its validation accuracy was best.
+        """Take the test accuracy of each seed, where its validation accuracy was best.
 
         Only of runs with at least the epochs and training images that are asked for.
         """

@@ -69,14 +69,14 @@ class Row:
     changed: dict[str, Any] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
-        """What the site reads."""
+        """Return what the site reads."""
         claim = {k: v for k, v in asdict(self.claim).items() if k not in ("rule", "digits")}
         rule = {"rule": self.claim.rule["says"], "rule_status": self.rule_status}
         return claim | rule | {"changed": self.changed} | asdict(self.finding)
 
 
 def _other(then: Any, now: Any) -> dict[str, Any]:
-    """What a rule was, by key, where it is something else now."""
+    """List what a rule was, by key, where it is something else now."""
     if not isinstance(then, Mapping) or not isinstance(now, Mapping):
         return {"": then} if then != now else {}
     return {
@@ -87,7 +87,7 @@ def _other(then: Any, now: Any) -> dict[str, Any]:
 
 
 def _age(e: Evidence, claim: Claim, runs: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """``rule_status`` and ``changed`` of a row."""
+    """Find ``rule_status`` and ``changed`` of a row."""
     held = {name: e.rule_of(e.used[name], claim.id) for name in runs}
     now = {k: v for k, v in claim.rule.items() if k != "note"}  # a remark decides nothing
     known = {name: _other(rule, now) for name, rule in sorted(held.items()) if rule}
@@ -109,7 +109,7 @@ def judge(claim: Claim, e: Evidence) -> Row:
 
 
 def ledger(root: Path) -> list[Row]:
-    """Every claim, decided on what is published in ``root``; nothing is trained.
+    """Decide every claim on what is published in ``root``; nothing is trained.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def ledger(root: Path) -> list[Row]:
 
 
 def as_json(rows: list[Row]) -> str:
-    """The ledger as the file ``LEDGER``; numbers to 12 digits, so that processors agree."""
+    """Write the ledger as the file ``LEDGER``; to 12 digits, so that processors agree."""
     text = json.dumps([row.json() for row in rows], ensure_ascii=False)
     rounded = json.loads(  # JSON has no infinity
         text, parse_float=lambda s: float(f"{float(s):.12g}"), parse_constant=lambda _: None
@@ -133,7 +133,7 @@ def as_json(rows: list[Row]) -> str:
 
 
 def proved(e: Evidence, claim: Claim) -> Finding:
-    """Statements that Coq has checked; ``against`` are those that show what it depends on."""
+    """Name statements that Coq has checked; ``against`` are those that show what it depends on."""
     given = claim.rule["given"]
     known = {t["statement"]: t for t in e.proofs["theorems"] if t["checked"]}
     against = given.get("against", [])
@@ -152,13 +152,13 @@ def proved(e: Evidence, claim: Claim) -> Finding:
 
 
 def certified(e: Evidence, claim: Claim) -> Finding:
-    """Certificates that are proved again from their files."""
+    """Prove certificates again from their files."""
     files = e.certificates(claim.rule["given"]["certificates"])
     return Finding("certified", here=f"certificates checked again: {len(files)}", files=files)
 
 
 def listed(e: Evidence, claim: Claim) -> Finding:
-    """What the record of the proofs lists beside the checked: proved on paper, or open."""
+    """Name what the record of the proofs lists beside the checked: proved on paper, or open."""
     given = claim.rule["given"]
     known = {one["name"]: one["status"] for one in e.proofs["paper"]}
     if given["name"] not in known:
@@ -169,7 +169,7 @@ def listed(e: Evidence, claim: Claim) -> Finding:
 
 
 def executed(e: Evidence, claim: Claim) -> Finding:
-    """A case in which the claim holds, and perhaps one in which it does not, both executed."""
+    """Execute a case in which the claim holds, and perhaps one in which it does not."""
     given = claim.rule["given"]
     holds, fails = CHECKS[given["check"]]()
     if not holds:
@@ -182,7 +182,7 @@ def executed(e: Evidence, claim: Claim) -> Finding:
 
 
 def consistent(e: Evidence, claim: Claim) -> Finding:
-    """Whether the poster's figures have points at the sizes that its text lists, and no others."""
+    """Compare the sizes in the poster's figures with those that its text lists."""
     given, rows = claim.rule["given"], e.poster
     rows = rows[rows["figure"].isin([int(f) for f in given["figures"]])]
     drawn = sorted(rows["hidden_units"].dropna().astype(int).unique())
@@ -193,7 +193,7 @@ def consistent(e: Evidence, claim: Claim) -> Finding:
 
 
 def measured(e: Evidence, claim: Claim) -> Finding:
-    """A measure taken under each reading of the experiment, all of which must say yes."""
+    """Take a measure under each reading of the experiment, all of which must say yes."""
     given = claim.rule["given"]
     readings, measure = given.get("experiments") or given["readings"], MEASURES[given["measure"]]
     numbers: Numbers = {}
@@ -213,7 +213,7 @@ def measured(e: Evidence, claim: Claim) -> Finding:
     asked = [run.record["parameters"] for run in e.used.values()]
     if epochs := [of["epochs"] for of in asked if "epochs" in of]:
         lines.append(f"after {min(epochs)} epochs")
-    verdict, why = _together(answers)
+    verdict, why = _verdict(answers)
     if verdict == "reproduced" and CHECKS.get(given.get("counter"), tuple)() == (True, True):
         verdict, why = "depends on", given["on"]
     if verdict == "not tested":
@@ -224,8 +224,8 @@ def measured(e: Evidence, claim: Claim) -> Finding:
     return Finding(verdict, why, poster, here, numbers, answers, tuple(sorted(e.used)))
 
 
-def _together(answers: Mapping[str, Answer]) -> tuple[str, str]:
-    """One verdict of the answers under several readings, and why it is not simply yes."""
+def _verdict(answers: Mapping[str, Answer]) -> tuple[str, str]:
+    """Make one verdict of the answers under several readings; say why it is not simply yes."""
     words = {"no": "contradicted", "open": "undecided"}
     said = ", ".join(f"{reading} {words.get(a, a)}" for reading, a in answers.items())
     kinds = set(answers.values()) - {"not run"}
@@ -237,14 +237,14 @@ def _together(answers: Mapping[str, Answer]) -> tuple[str, str]:
 
 
 def would_decide(numbers: Numbers, units: str) -> str:
-    """How many systems or seeds would decide what is open."""
+    """Say how many systems or seeds would decide what is open."""
     needed = numbers.get("needed", [np.inf])[0]
     many = f"about {needed:.0f}" if np.isfinite(needed) else "no number of"
     return f"{many} {units} would decide"
 
 
 def answer_of(e: Evidence, given: Given, reading: Given) -> Answer:
-    """The answer of a rule's measure under one reading; "not run" where that was not."""
+    """Answer by a rule's measure under one reading; "not run" where that was not."""
     try:
         return MEASURES[given["measure"]](e, given, reading)[1]
     except NotTested:
@@ -252,7 +252,7 @@ def answer_of(e: Evidence, given: Given, reading: Given) -> Answer:
 
 
 def read(e: Evidence, claim: Claim) -> Finding:
-    """A measure under the primary reading, and under those that differ from it in one choice.
+    """Take a measure under the primary reading, and those that differ from it in one choice.
 
     One of these with the opposite answer makes the verdict depend on that choice; it must have it
     at its share of the error.
@@ -286,7 +286,7 @@ def read(e: Evidence, claim: Claim) -> Finding:
 
 
 def shown(numbers: Numbers, claim: Claim) -> str:
-    """Our numbers, the intervals in brackets."""
+    """Write our numbers, the intervals in brackets."""
     given = claim.rule["given"]
     if "lost" in numbers:
         (a, b), (of,) = numbers["lost"], numbers["of"]
@@ -307,9 +307,9 @@ def shown(numbers: Numbers, claim: Claim) -> str:
 
 
 def poster_number(e: Evidence, given: Given) -> str:
-    """The poster's number, from the table of its curves; errors add in quadrature."""
+    """Write the poster's number, from the table of its curves; errors add in quadrature."""
     if given.get("measure") == "curve":
-        points = e.curve(given["figure"], given["model"].upper())
+        points = e.drawn(given["figure"], given["model"].upper())
         return "; ".join(f"n = {n}: {v} ± {u}" for n, (v, u) in sorted(points.items()))
     texts = []
     for label, pair in zip(_labels(given), given.get("pairs", []), strict=False):
@@ -322,14 +322,14 @@ def poster_number(e: Evidence, given: Given) -> str:
 
 
 def _read_off(e: Evidence, given: Given, model: str, n: int) -> tuple[float, float] | None:
-    """The poster's value and reading error for one side of a pair, where its figure shows it."""
+    """Return the poster's value and reading error for one side of a pair, where it is drawn."""
     if given["measure"] == "accuracy":
-        return e.curve(4, *FIGURE_4[model]).get(n) if model in FIGURE_4 else None
-    return e.curve(given["figure"], "optimal" if model == "optimum" else model.upper()).get(n)
+        return e.drawn(4, *FIGURE_4[model]).get(n) if model in FIGURE_4 else None
+    return e.drawn(given["figure"], "optimal" if model == "optimum" else model.upper()).get(n)
 
 
 def _labels(given: Given) -> list[str]:
-    """What tells a rule's pairs apart: the sizes, or where those do not, the second curve."""
+    """Name what tells a rule's pairs apart: the sizes, or where those do not, the second curve."""
     pairs = given.get("pairs", [])
     sizes = [(a, b) for (_, a), (_, b) in pairs]
     if len(pairs) < 2:

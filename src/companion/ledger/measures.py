@@ -42,7 +42,7 @@ class Part(NamedTuple):
 
 
 def _together(parts: Sequence[Part], *names: str) -> Found:
-    """The answer of all parts, and their numbers by name.
+    """Join the parts: the answer of all, and their numbers by name.
 
     All must say yes (an intersection-union test, Berger 1982), at the full error each; one no is
     enough, at its share of it.
@@ -59,7 +59,7 @@ def _together(parts: Sequence[Part], *names: str) -> Found:
 
 
 def _enough(values: Any, given: Given, what: str) -> Array:
-    """The values that are there, if they are as many as the rule asks for."""
+    """Return the values that are there, if they are as many as the rule asks for."""
     found: Array = values.dropna().to_numpy()
     if len(found) < (least := given.get("systems", 2)):
         raise NotTested(f"{len(found)} {what}; {least} are needed")
@@ -67,14 +67,14 @@ def _enough(values: Any, given: Given, what: str) -> Array:
 
 
 def _fit(d: Array, given: Given, reading: Given, level: float) -> bool:
-    """Whether a mean's interval covers as often as it says, within the rule's allowance."""
+    """Say whether a mean's interval covers as often as it should, within the rule's allowance."""
     if reading["summary"] == "median" or "coverage" not in given:
         return True
     return bool(coverage(d, "mean", level) >= level - given["coverage"])
 
 
 def contrast(e: Evidence, given: Given, reading: Given) -> Found:
-    """Differences a − b of test R² in pairs of systems, each against a margin.
+    """Judge differences a − b of test R² in pairs of systems, each against a margin.
 
     ``pairs`` lists [[model, n], [model, n]]; the model "optimum" is 1/(1 + 10^(−SNR/10)). ``is``:
     "below" by more than the margin, "not below" by more than it, or "equivalent" within it, which
@@ -102,13 +102,13 @@ def contrast(e: Evidence, given: Given, reading: Given) -> Found:
 
 
 def curve(e: Evidence, given: Given, reading: Given) -> Found:
-    """Our summary at each size of the poster's curve, against its value within its reading error.
+    """Judge our summary at each size of the poster's curve by its value and reading error.
 
     With ``poster_systems`` the interval is that of the difference to a mean of as many other
     systems, s √(1/N + 1/others). A size agrees where the interval, at most ``resolution`` to each
     side, meets the value.
     """
-    points = e.curve(given["figure"], given["model"].upper())
+    points = e.drawn(given["figure"], given["model"].upper())
     level, summary, parts = 1 - given["alpha"] / len(points), reading["summary"], []
     others, resolution = given.get("poster_systems", np.inf), given["resolution"]
     for n, (value, error) in sorted(points.items()):
@@ -126,7 +126,7 @@ def curve(e: Evidence, given: Given, reading: Given) -> Found:
 
 
 def divergence(e: Evidence, given: Given, reading: Given) -> Found:
-    """Lost students of two models on the same systems: exact sign test.
+    """Compare lost students of two models on the same systems, by the exact sign test.
 
     Over systems, by which of the two lost more sizes; with ``each`` over students, as if the sizes
     of a system were independent (McNemar's).
@@ -142,7 +142,7 @@ def divergence(e: Evidence, given: Given, reading: Given) -> Found:
 
 
 def within(e: Evidence, given: Given, reading: Given) -> Found:
-    """Median over the systems of one of their properties, against ``low`` to ``high``.
+    """Judge the median over systems of one of their properties against ``low`` to ``high``.
 
     ``of`` reduces a system's units or modes to one number ("mean", "min" or "max"). With ``every``
     each system must lie within; otherwise the median's interval must.
@@ -162,13 +162,13 @@ def within(e: Evidence, given: Given, reading: Given) -> Found:
 
 
 def _side(e: Evidence, given: Given, name: str, units: int) -> tuple[float, float, float, int]:
-    """An accuracy, its variance and that one's degrees of freedom, and the number of seeds.
+    """Return an accuracy, its variance and that one's degrees of freedom, and how many seeds.
 
     The variance is that of the mean over seeds; with fewer than three that of 10 000 images, which
     leaves out that another seed trains differently. The poster's curves have none.
     """
     if name.startswith("poster "):
-        value, _ = e.curve(4, *FIGURE_4[name.removeprefix("poster ")])[units]
+        value, _ = e.drawn(4, *FIGURE_4[name.removeprefix("poster ")])[units]
         return value, 0.0, np.inf, 0
     v = e.accuracies(given, name, units).to_numpy()
     if len(v) >= 3:
@@ -177,7 +177,7 @@ def _side(e: Evidence, given: Given, name: str, units: int) -> tuple[float, floa
 
 
 def accuracy(e: Evidence, given: Given, reading: Given) -> Found:
-    """Differences of test accuracy a − b on permuted MNIST, from the early-stopped weights.
+    """Judge differences a − b of test accuracy on permuted MNIST, of the early-stopped weights.
 
     ``pairs`` lists [[curve, N], [curve, N]]; the curve "poster NAME" is the poster's own. Welch's
     interval over seeds. ``at`` says which pairs were run; without all of them there is no yes.
@@ -209,7 +209,7 @@ def accuracy(e: Evidence, given: Given, reading: Given) -> Found:
 
 
 def _similar() -> tuple[bool, bool]:
-    """An invertible T and an identity activation, with b → Tb, and with b left as it is."""
+    """Change coordinates under the identity activation, with b → Tb, and with b left as it is."""
     rng = np.random.default_rng(0)
     T = np.array([[2, 1], [1, 1]])
     shapes = ((2, 2), (2, 1), 2, (1, 2), 2)
@@ -222,14 +222,14 @@ def _similar() -> tuple[bool, bool]:
 
 
 def _non_expansive() -> tuple[bool, bool]:
-    """|φ(u) − φ(v)| ≤ |u − v| on random pairs, for ReLU and the sigmoid; there is no other case."""
+    """Check |φ(u) − φ(v)| ≤ |u − v| on random pairs, for ReLU and the sigmoid; all cases hold."""
     u, v = np.random.default_rng(0).standard_normal((2, 100_000)) * 5
     phis = (ACTIVATIONS[name] for name in ("relu", "sigmoid"))
     return all((np.abs(phi(u) - phi(v)) <= np.abs(u - v) + 1e-15).all() for phi in phis), False
 
 
 def _gradient() -> tuple[bool, bool]:
-    """Through 50 steps of a permutation: kept where every unit is on, gone where all were off."""
+    """Send a gradient through 50 steps: kept where all units are on, gone where all were off."""
     U, g = np.eye(3, dtype=int)[[1, 2, 0]], np.array([3, -4, 12])
     kept, gone = g, g
     for step in range(50):
@@ -238,21 +238,20 @@ def _gradient() -> tuple[bool, bool]:
 
 
 def _scalar(w: Fraction, f: int, h: int) -> RNN:
-    """The network h = ReLU(w h + f x), y = h, of one state that starts at ``h``."""
-    values = ([[w]], [[f]], [0], [[1]], [h])
-    W, F, b, C, h_init = (np.array(v, dtype=object) for v in values)
-    return RNN(W, F, b, C, h_init, "relu")
+    """Make the network h = ReLU(w h + f x), y = h, of one state that starts at ``h``."""
+    theta = [np.array(v, dtype=object) for v in ([[w]], [[f]], [0], [[1]], [h])]
+    return RNN(*theta)  # of ReLU
 
 
 def _states() -> tuple[bool, bool]:
-    """Under a constant input the state of W = 1 passes every bound; that of W = 1/2 is below 2."""
+    """Drive W = 1, whose state passes every bound, and W = 1/2, whose state stays below 2."""
     ones = np.ones((1000, 1), dtype=object)
     one, half = _scalar(Fraction(1), 1, 0), _scalar(Fraction(1, 2), 1, 0)
     return bool((simulate(half, ones) < 2).all()), bool(simulate(one, ones)[-1, 0] == 1000)
 
 
 def _expansive() -> tuple[bool, bool]:
-    """The network h = ReLU(2h) doubles; a unitary state grows by at most ‖F‖X + ‖b‖ a step."""
+    """Run h = ReLU(2h), which doubles; a unitary state grows by at most ‖F‖X + ‖b‖ a step."""
     y = simulate(_scalar(Fraction(2), 0, 1), np.zeros((200, 1), dtype=object))
     return True, all(v == 2 ** (k + 1) for k, v in enumerate(y[:, 0]))
 

@@ -23,7 +23,7 @@ FILES = (LEDGER, SPECIFICATION, SURVIVORS)
 
 
 def texts(root: Path) -> dict[str, str]:
-    """The files that follow from the published results, by name: the ledger and two tables."""
+    """Write the texts that follow from the published results: the ledger and two tables."""
     rows, e = ledger(root), Evidence(root)
     given = next(c.rule["given"] for c in e.claims if c.id == "F2-halves")
     tables = [survivors(e, {**given, "snr_db": snr}) for snr in (20.0, 15.0)]
@@ -35,7 +35,7 @@ def texts(root: Path) -> dict[str, str]:
 
 
 def publish(root: Path) -> list[str]:
-    """Write those of `texts` that are not as their files; their names."""
+    """Write those of `texts` that are not as their files; return their names."""
     old = {n: (root / n).read_text("utf-8") if (root / n).is_file() else "" for n in FILES}
     new = {name: text for name, text in texts(root).items() if text != old[name]}
     for name, text in new.items():
@@ -44,7 +44,7 @@ def publish(root: Path) -> list[str]:
 
 
 def specification(e: Evidence) -> pd.DataFrame:
-    """Every claim on Figures 2 and 3 under every reading: one row each.
+    """Answer every claim on Figures 2 and 3 under every reading: one row each.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def specification(e: Evidence) -> pd.DataFrame:
 
 
 def survivors(e: Evidence, given: Given) -> pd.DataFrame:
-    """What leaving out lost students does to URNN(2n) − RNN(n), on the runs that a rule names.
+    """Show what leaving out lost students does to URNN(2n) − RNN(n), on a rule's runs.
 
     Returns
     -------
@@ -80,6 +80,6 @@ def survivors(e: Evidence, given: Given) -> pd.DataFrame:
             continue
         row = {"snr_db": given["snr_db"], "experiment": experiment, "n": n, "systems": len(a)}
         row |= {"lost_rnn": int(b.isna().sum()), "lost_urnn": int(a.isna().sum())}
-        row |= {"left_out": (a - b).mean(), "scored_0": (a.fillna(0) - b.fillna(0)).mean()}
-        rows.append(row)
+        means = {"left_out": (a - b).mean(), "scored_0": (a.fillna(0) - b.fillna(0)).mean()}
+        rows.append(row | means)
     return pd.DataFrame(rows)

@@ -170,7 +170,7 @@ def places_here(workers: int | None, most: int) -> tuple[Place, ...]:
 
 @contextmanager
 def _own_settings() -> Iterator[None]:
-    """Dask's defaults in place of the user's settings, here and in what is started within."""
+    """Set Dask's defaults in place of the user's settings, here and in what is started within."""
     import dask
     import distributed  # noqa: F401  # its defaults are Dask's too
 

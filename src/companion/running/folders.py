@@ -39,7 +39,7 @@ def scratch_folder(folder: Path, prefix: str) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def claim(out: Path, name: str, what: str) -> FileLock:
+def lock_of(out: Path, name: str, what: str) -> FileLock:
     """Return the lock of one run (or page): who holds it may run it and owns its hidden folders.
 
     The system frees it when its holder dies, however that happens.
@@ -57,7 +57,7 @@ def clean(out: Path, name: str) -> int:
         if not match:
             continue
         try:
-            with claim(out, name, match[1]).acquire(blocking=False):
+            with lock_of(out, name, match[1]).acquire(blocking=False):
                 folder = path.with_name(match[1])
                 if match[2] and (path / "run").is_dir() and not folder.exists():
                     (path / "run").rename(folder)  # killed just before its replacement was named

@@ -99,7 +99,7 @@ def _explained(run: Run, folder: Path) -> str:
     """Return the run's notebook with a note at its top that says what it is."""
     record = json.loads((folder / "record.json").read_text("utf-8"))
     nb = nbformat.read(folder / f"{run.page.name}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
-    given = [(p.name, run.parameters[p.name], p.default) for p in run.page.parameters]
+    given = [(p.name, run.values[p.name], p.default) for p in run.page.parameters]
     rows = [
         f"`{name} = {value!r}`" + f" (the book has `{default!r}`)" * (value != default)
         for name, value, default in given

@@ -104,7 +104,7 @@ class Run:
     """
 
     page: Page
-    parameters: Mapping[str, Value]
+    values: Mapping[str, Value]
     files: Mapping[str, str] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
 
@@ -112,13 +112,13 @@ class Run:
     def id(self) -> str:
         """Hash of the page's parts, the parameters, and what is in the files they name."""
         parts = dict(self.page.parts) | {f"file {k}": v for k, v in self.files.items()}
-        values = {k: v for k, v in self.parameters.items() if k not in self.files}
+        values = {k: v for k, v in self.values.items() if k not in self.files}
         return provenance.key(parts, values)
 
     def describe(self) -> str:
         """Write the parameters that differ from the page's defaults."""
         defaults = {p.name: p.default for p in self.page.parameters}
-        changed = [f"{k}={v}" for k, v in self.parameters.items() if v != defaults[k]]
+        changed = [f"{k}={v}" for k, v in self.values.items() if v != defaults[k]]
         return " ".join(changed) or "defaults"
 
 

@@ -16,7 +16,7 @@ import nbformat
 from companion.running import limits
 from companion.running import record as provenance
 from companion.running.execute import cells_digest, execute, outputs_digest, progress, stamped
-from companion.running.folders import cache, claim, clean, scratch_folder, writing
+from companion.running.folders import cache, clean, lock_of, scratch_folder, writing
 from companion.running.kernel import Say, Setting, quiet
 from companion.running.page import Page
 from companion.running.record import Failed, Refused
@@ -95,7 +95,7 @@ def execute_page(page: Page, root: Path, say: Say = quiet) -> float:
         )
     with writing(path):
         own = cache(root, root)
-        with claim(own, page.name, "page"):
+        with lock_of(own, page.name, "page"):
             clean(own, page.name)
             limits.check(own)
             with scratch_folder(own / page.name, ".page.") as work:  # its files are for runs only
@@ -103,7 +103,7 @@ def execute_page(page: Page, root: Path, say: Say = quiet) -> float:
         if failure:
             raise failure
         nb.metadata["jupytext"] = {"formats": "ipynb,md:myst"}
-        record["parameters"] = dict(page.run().parameters)
+        record["parameters"] = dict(page.run().values)
         write_whole(path, stamped(nb, record))
     return float(record["duration_s"])
 

@@ -15,7 +15,7 @@ from typing import Any
 from companion.running import limits
 from companion.running import record as provenance
 from companion.running.execute import KERNELSPEC, execute, stamped
-from companion.running.folders import cache, claim, clean, scratch_folder, writing
+from companion.running.folders import cache, clean, lock_of, scratch_folder, writing
 from companion.running.kernel import Say, Setting, quiet
 from companion.running.page import Run
 from companion.running.record import Failed
@@ -69,11 +69,11 @@ def produce(run: Run, work: Path, setting: Setting) -> Failed | None:
             write_whole(first, json.dumps(rules))
     nb = run.page.notebook()
     nb.metadata["kernelspec"] = KERNELSPEC
-    nb = papermill.execute_notebook(nb, None, dict(run.parameters), prepare_only=True)
+    nb = papermill.execute_notebook(nb, None, dict(run.values), prepare_only=True)
     state = provenance.git_state(setting.root)
     record, failure = execute(run.page, nb, work, setting)
-    seeds = {name: value for name, value in run.parameters.items() if "seed" in name}
-    record = {"id": run.id, **record, "parameters": dict(run.parameters), **state, "seeds": seeds}
+    seeds = {name: value for name, value in run.values.items() if "seed" in name}
+    record = {"id": run.id, **record, "parameters": dict(run.values), **state, "seeds": seeds}
     tables = {
         path.relative_to(work / "results").as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted((work / "results").rglob("*"))
@@ -88,7 +88,7 @@ def produce(run: Run, work: Path, setting: Setting) -> Failed | None:
     return failure
 
 
-def publish(run: Run, out: Path, fill: Callable[[Path], object]) -> tuple[Path, str]:
+def deliver(run: Run, out: Path, fill: Callable[[Path], object]) -> tuple[Path, str]:
     """Let ``fill`` write a run into a hidden folder, then name that ``out/NOTEBOOK/ID/``.
 
     The caller has the lock of the run. ``fill`` returns the run's failure, or None.
@@ -144,13 +144,13 @@ def perform(
         if (why := skipped(folder)) and not force:
             return folder, why
         clean(out, name)
-        with claim(out, name, run.id):
+        with lock_of(out, name, run.id):
             if (why := skipped(folder)) and not force:
                 return folder, why
             limits.check(out)
             if force:
                 shutil.rmtree(checkpoints, ignore_errors=True)
             setting = Setting(root, cache(root, out), checkpoints, say=say)
-            found = publish(run, out, lambda work: produce(run, work, setting))
+            found = deliver(run, out, lambda work: produce(run, work, setting))
             shutil.rmtree(checkpoints, ignore_errors=True)
             return found

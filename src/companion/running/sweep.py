@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from companion.running import cluster, limits
 from companion.running import run as runs
-from companion.running.folders import cache, claim, clean, writing
+from companion.running.folders import cache, clean, lock_of, writing
 from companion.running.page import Run
 from companion.running.record import Failed, Refused
 
@@ -202,7 +202,7 @@ def _results(
 def _claimed(out: Path, run: Run) -> FileLock | None:
     """Take the lock of a run; None where another process holds it."""
     with writing(out):
-        lock = claim(out, run.page.name, run.id)
+        lock = lock_of(out, run.page.name, run.id)
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -211,7 +211,7 @@ def _claimed(out: Path, run: Run) -> FileLock | None:
 
 
 def _settled(future: Any, run: Run, out: Path) -> tuple[str, str]:
-    """What became of a run: its files are written here, whole or not at all."""
+    """Say what became of a run, whose files are written here, whole or not at all."""
     if error := future.exception():
         if isinstance(error, Refused):
             raise Failed(f"{error}; the sweep stops here") from error
@@ -224,6 +224,6 @@ def _settled(future: Any, run: Run, out: Path) -> tuple[str, str]:
 
     with writing(out / run.page.name / run.id):
         try:
-            return "done", runs.publish(run, out, fill)[1]
+            return "done", runs.deliver(run, out, fill)[1]
         except Failed as error:
             return "failed", str(error)

@@ -113,7 +113,7 @@ class Ball:
         return Ball(max(abs(self.m) - self.r, 0), 0, self.e)
 
     def contains_interior(self, other: Ball) -> bool:
-        """Whether the other ball lies inside this one, its ends off the ends."""
+        """Say whether the other ball lies inside this one, its ends off the ends."""
         return other.lower() > self.lower() and other.upper() < self.upper()
 
     def man_exp(self) -> tuple[int, int]:

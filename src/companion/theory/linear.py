@@ -130,7 +130,7 @@ def window_student(W: Shaped[Array, "n n"], horizon: int, *, seed: int = 0) -> R
 
 
 def _turning(N: int, WB: Array, B: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """U, and the F whose rows (a + ib) at the point z of the circle have (a + ib)(zI − W)B = 0."""
+    """Make U, and F, whose rows (a + ib) at a point z of the circle annihilate (zI − W)B."""
     n, planes = len(B), N // 2
     U, F = np.full((N, N), Fraction(0)), np.full((N, n), Fraction(0))
     # Nearly evenly spaced, so that the powers of U are well apart; distinct for this denominator.
@@ -150,7 +150,7 @@ def _turning(N: int, WB: Array, B: Array, rng: np.random.Generator) -> tuple[Arr
 
 
 def _null_row(M: Array, rng: np.random.Generator) -> Shaped[Array, " k"]:
-    """A row a with aM = 0: its last entries drawn, the first solved for."""
+    """Find a row a with aM = 0: its last entries are drawn, the first solved for."""
     rows, columns = M.shape
     last = fractions(rng.integers(1, 10, size=rows - columns))
     if not columns:

@@ -20,7 +20,7 @@ from companion.theory.arithmetic import Array as Array
 from companion.theory.arithmetic import fractions, positive_definite, product
 from companion.theory.checks import size_of, whole_number
 
-Sequences = Shaped[Array, "*batch T m"] | list[Any]
+Inputs = Shaped[Array, "*batch T m"] | list[Any]
 Summation = Literal["blas", "ordered"]
 
 
@@ -210,14 +210,14 @@ def ordered_matmul(a: Shaped[Array, "... n"], B: Shaped[Array, "n p"]) -> Shaped
 
 @overload
 def simulate(
-    rnn: RNN, x: Sequences, *, return_states: Literal[False] = False, summation: Summation = "blas"
+    rnn: RNN, x: Inputs, *, return_states: Literal[False] = False, summation: Summation = "blas"
 ) -> Array: ...
 @overload
 def simulate(
-    rnn: RNN, x: Sequences, *, return_states: Literal[True], summation: Summation = "blas"
+    rnn: RNN, x: Inputs, *, return_states: Literal[True], summation: Summation = "blas"
 ) -> tuple[Array, Array]: ...
 def simulate(
-    rnn: RNN, x: Sequences, *, return_states: bool = False, summation: Summation = "blas"
+    rnn: RNN, x: Inputs, *, return_states: bool = False, summation: Summation = "blas"
 ) -> Array | tuple[Array, Array]:
     """Run the network: the input-output mapping y = G(x, Θ).
 

@@ -22,7 +22,7 @@ from companion.theory.dilation import orthogonal_dilation
 from companion.theory.network import (
     RNN,
     Array,
-    Sequences,
+    Inputs,
     Summation,
     enlarged,
     eps_of,
@@ -256,7 +256,7 @@ class Comparison:
         return self.difference <= self.tolerance
 
 
-def compare(rnn_a: RNN, rnn_b: RNN, x: Sequences, *, summation: Summation = "blas") -> Comparison:
+def compare(rnn_a: RNN, rnn_b: RNN, x: Inputs, *, summation: Summation = "blas") -> Comparison:
     """Run two networks on one input and measure the difference of their outputs.
 
     Parameters

@@ -184,7 +184,7 @@ def _power_of_two(q: Fraction) -> Fraction:
     return Fraction(2) ** floor_log2(q)
 
 
-class _Found(NamedTuple):
+class _Failure(NamedTuple):
     """A failure of the proof: the gap, the input sequence, and the coordinate."""
 
     gap: Fraction
@@ -197,7 +197,7 @@ def _after(theta: RNN, s: Array, X: Shaped[Array, "K m"]) -> Shaped[Array, "K N"
     return ACTIVATIONS["relu"](product(X, theta.F.T) + (product(theta.W, s) + theta.b))
 
 
-def _refute(theta: RNN, radius: Fraction) -> _Found | None:
+def _refute(theta: RNN, radius: Fraction) -> _Failure | None:
     """Run the proof as an algorithm. None, impossible for N < 2n, if no step fails."""
     first = _kink_test(theta, theta.h_init, radius)
     if first and first.gap * 2**20 >= radius:
@@ -207,7 +207,7 @@ def _refute(theta: RNN, radius: Fraction) -> _Found | None:
     found = [first] if first and first.gap else []
     if second := _kink_test(theta, s0[0], radius):
         gap = max(second.gap, _gaps(theta, s0, x0[None])[0])
-        found.append(_Found(gap, [x0, *second.inputs], second.coordinate))
+        found.append(_Failure(gap, [x0, *second.inputs], second.coordinate))
     return max(found, key=lambda one: one.gap, default=None)
 
 
@@ -216,7 +216,7 @@ def _gaps(theta: RNN, states: Shaped[Array, "K N"], X: Shaped[Array, "K n"]) -> 
     return np.asarray(abs(product(states, theta.C.T) - ACTIVATIONS["relu"](X)).max(axis=1))
 
 
-def _kink_test(theta: RNN, s: Array, radius: Fraction) -> _Found | None:
+def _kink_test(theta: RNN, s: Array, radius: Fraction) -> _Failure | None:
     """Take second differences across every xᵢ = 0 after the state ``s``.
 
     Of the coordinates that fail, the one whose inputs show it most clearly, with that input.
@@ -238,14 +238,14 @@ def _kink_test(theta: RNN, s: Array, radius: Fraction) -> _Found | None:
     X = np.array(inputs)
     after = _after(theta, s, X)
     Y, gaps = product(after, theta.C.T), _gaps(theta, after, X)
-    best: _Found | None = None
+    best: _Failure | None = None
     for i, delta in enumerate(deltas):
         at = range(5 * i, 5 * i + 5)
         kink = Y[at[0]] - 2 * Y[at[1]] + Y[at[2]]
         if kink.tolist() != [delta if k == i else 0 for k in range(n)]:
             c = max(at, key=lambda column: gaps[column])
             if best is None or gaps[c] > best.gap:
-                best = _Found(gaps[c], [X[c]], i)
+                best = _Failure(gaps[c], [X[c]], i)
     return best
 
 
@@ -309,7 +309,7 @@ def _generic_point(
     return x
 
 
-def _witness(student: RNN, theta: RNN, found: _Found) -> Witness:
+def _witness(student: RNN, theta: RNN, found: _Failure) -> Witness:
     x = np.array(found.inputs)
     wanted, y, k = ACTIVATIONS["relu"](x), simulate(theta, x), len(x) - 1
     gap: float | Fraction = found.gap

@@ -60,13 +60,13 @@ class Checkpoint:
         self.of_a_longer_call = False
 
     def _arrays(self, state: State, count: int) -> dict[str, Array]:
-        """What is in the file after ``count`` records."""
+        """Name the arrays that the file has after ``count`` records."""
         arrays = {name: getattr(state, name) for name in STATE} | {"records": self.records[:count]}
         arrays |= {f"made {name}": a[:, :count] for name, a in self.made.items()}
         return {name: np.ascontiguousarray(a) for name, a in arrays.items()}
 
     def _says(self, arrays: dict[str, Array]) -> dict[str, str]:
-        """What stands in the file beside its arrays."""
+        """Return what stands in the file beside its arrays."""
         parts = (part for name in sorted(arrays) for part in (name, arrays[name]))
         return {"name": self.path.name, "sha256": digest(self.path.name, *parts)}
 

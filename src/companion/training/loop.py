@@ -128,7 +128,7 @@ class _Plan:
         self.folder = None if checkpoint is None else Path(checkpoint)
 
     def blank(self, theta: Array) -> dict[str, Array]:
-        """By record: the loss, the score on each held-out set and, if kept, Θ."""
+        """Make room by record: the loss, the score on each held-out set and, if kept, Θ."""
         shape = len(theta), len(self.records)
         names = ["loss", *(f"score {name}" for name in self.held_out)]
         made = {name: np.full(shape, np.nan) for name in names}
@@ -137,7 +137,7 @@ class _Plan:
         return made
 
     def name(self) -> str:
-        """A hash of what is the same for all groups: data, options, back end and code."""
+        """Hash what is the same for all groups: data, options, back end and code."""
         data = [a for d in (self.train, *self.held_out.values()) for a in (d.x, d.y)]
         what = (self.options, self.backend, list(self.held_out), self.keep_history, self.every)
         return digest(code(), *data, *what, self.batches[:1])
@@ -180,7 +180,7 @@ def _power(
 def _thetas(
     students: Sequence[Student], train: Sequences, given: Sequence[Array] | None
 ) -> list[Array]:
-    """Where each student starts: as given, or drawn from its seed."""
+    """Find where each student starts: as given, or drawn from its seed."""
     R, m, p = len(train.x), train.x.shape[-1], train.y.shape[-1]
     require(len(students), "there are no students; at least one is needed.")
     if given is None:
@@ -295,7 +295,7 @@ def _result(plan: _Plan, trained: list[Trained], seconds: float) -> Fit:
 
 
 def _where(plan: _Plan, student: Student, of: Trained) -> str:
-    """Where the first inf or NaN arose, on the batch of the update that could not be made."""
+    """Say where the first inf or NaN arose, on the batch of the update that could not be made."""
     if of["diverged"] < 0:
         return ""
     from companion.training.reference import first_non_finite

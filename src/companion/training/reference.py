@@ -75,7 +75,7 @@ def losses(
     theta: Thetas, x: Inputs, y: Answers, gates: int, kind: Loss = "mean-square",
     states: list[Tensor] | None = None,
 ) -> tuple[Each, Each]:  # fmt: skip
-    """`judge` the `outputs` of each student."""
+    """Measure the `outputs` of each student as `judge` does."""
     return judge(outputs(theta, x, y.shape[-1], gates, kind == "cross-entropy", states), y, kind)
 
 

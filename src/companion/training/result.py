@@ -87,7 +87,7 @@ class Fit:
         return self.score
 
     def table(self) -> pd.DataFrame:
-        """One row for each student, record and held-out set if any; ``attrs`` describes columns."""
+        """Write a row for each student, record and held-out set; ``attrs`` tells of columns."""
         import pandas as pd
 
         names = np.array(list(self.score))

@@ -129,7 +129,7 @@ class Options:
         return 0.0, 0.9 if self.convention == "keras" else 0.99
 
     def schedule(self, first: int, last: int) -> Float[Array, "2 updates"]:
-        """(αₜ, εₜ) of Θ ← Θ − rate αₜ m/(√v + εₜ) for updates t = first + 1 … last."""
+        """Compute (αₜ, εₜ) of Θ ← Θ − rate αₜ m/(√v + εₜ) for updates t = first + 1 … last."""
         keras, t = self.convention == "keras", np.arange(first + 1, last + 1)
         alpha, epsilon = np.ones(len(t)), np.full(len(t), 1e-7 if keras else 1e-8)
         if self.optimiser == "adam":
@@ -271,7 +271,7 @@ def is_lost(diverged: Int[Array, "*shape"], r2: Float[Array, "*shape"]) -> Bool[
 
 
 def blocks(theta: Any, n: int, p: int) -> dict[str, Any]:
-    """Views of W, F, b, C, c in Θ, an array or a tensor, shape (…, rows, columns).
+    """Give views of W, F, b, C, c in Θ, an array or a tensor, shape (…, rows, columns).
 
     Examples
     --------

@@ -81,7 +81,7 @@ def kernels(gates: int, n: int, m: int, p: int) -> tuple[int, int]:
 
 @compiled
 def run(passes, theta, x, y, sizes, scratch, gradient):
-    """Mean cross-entropy and share of wrong answers; adds the gradient of the former's sum."""
+    """Compute mean cross-entropy and share of errors; add the gradient of the former's sum."""
     u, d, cells, g = scratch
     (forward, backward), (rows, n) = passes, sizes
     B, T, m = x.shape
@@ -150,11 +150,11 @@ class Batch(NewtonSchulz):
         return torch.from_numpy(np.sqrt(np.cumsum(g.numpy() ** 2)[-1:, None, None]))
 
     def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and gradient by the compiled passes."""
+        """Compute loss and gradient by the compiled passes."""
         g = np.zeros(theta.shape, dtype=np.float32)
         loss, _ = self._run(theta.numpy(), x.numpy(), y.numpy(), g)
         return torch.tensor([loss]), torch.from_numpy(g) / len(x)
 
     def error(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """The share of wrong answers by the compiled forward pass."""
+        """Compute the share of wrong answers by the compiled forward pass."""
         return torch.tensor([self._run(theta.numpy(), x.numpy(), y.numpy(), NOTHING)[1]])

@@ -52,7 +52,7 @@ Cell = tuple[Callable[..., Any], Callable[..., Any]]  # a step forward, a step b
 
 
 def relu_cell(n: int, m: int, p: int, S: int, shared: bool = False) -> Cell:
-    """The two steps of an RNN; backward takes ``terms`` rows of d from ``first`` to the row above.
+    """Write the two steps of an RNN; backward takes ``terms`` rows of d from ``first`` upwards.
 
     With ``shared``, Θ is one student's, and the lanes are sequences.
     """
@@ -76,7 +76,7 @@ def relu_cell(n: int, m: int, p: int, S: int, shared: bool = False) -> Cell:
 
 
 def lstm_cell(n: int, m: int, p: int, S: int, shared: bool = False) -> Cell:
-    """Cells: S rows [∂h, ∂c] of scratch, then by q and s rows [i, f, g, o, c, tanh c] of q − 1."""
+    """Write an LSTM's; cells: S rows [∂h, ∂c], then by q and s [i, f, g, o, c, tanh c] of q − 1."""
     w, U, D, V = n + m + 1, n + m, 4 * n + p, 6 * n
     of_theta: dict[str, Any] = {"b": (U, 1), "out": (1, V), "initial": (w, 0), "shared": shared}
     gate_step = contraction(4 * n, S, a=(w, 1), **of_theta)
@@ -195,7 +195,7 @@ def kernel(gates: int, n: int, m: int, p: int, S: int) -> int:
 
 @compiled
 def sum_of_squares(passes, S, theta, count, data, scratch):
-    """Σ e² of each lane over ``count`` sequences, in float64."""
+    """Add up e² of each lane over ``count`` sequences, in float64."""
     (x, y, T), (u, d, cells) = data, scratch
     total, loss = np.zeros(LANES), np.zeros(LANES, dtype=np.float32)
     sequences = np.arange(count)
@@ -207,7 +207,7 @@ def sum_of_squares(passes, S, theta, count, data, scratch):
 
 
 def aligned(*shape: int) -> Array:
-    """Zeros that start at a multiple of 64 bytes, so that no vector lies across two cache lines."""
+    """Make zeros from a multiple of 64 bytes on, so that no vector lies across two cache lines."""
     size = math.prod(shape) * LANES
     room = np.zeros(size + LANES, dtype=np.float32)
     first = -room.ctypes.data // 4 % LANES
@@ -226,14 +226,14 @@ class Cpu:
         self.lanes = np.array([*range(len(group.students)), *[0] * LANES])[:LANES]
 
     def _to_lanes(self, arrays: Sequence[Array] | Array) -> Float[Array, "vectors lanes"]:
-        """The entries of each student's array below each other, in its lane."""
+        """Put the entries of each student's array below each other, in its lane."""
         out = aligned(arrays[0].size)
         for lane, i in enumerate(self.lanes):
             out[:, lane] = arrays[i].ravel()
         return out
 
     def _prepare(self, data: Sequences, together: int) -> tuple[Any, ...]:
-        """The compiled passes, the number S of sequences in each, data in lanes, and scratch."""
+        """Prepare the compiled passes, the sequences S in each, data in lanes, and scratch."""
         S = max(S for S in range(1, PARALLEL + 1) if together % S == 0)
         (G, n, m, p), T, own = self.group.sizes, data.x.shape[2], self.group.data
         key = (id(data), *own)

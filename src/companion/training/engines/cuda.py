@@ -37,7 +37,7 @@ def recur(
     theta, h, delta, B, T, n, w, rows,
     BP: tl.constexpr, NP: tl.constexpr, BACKWARD: tl.constexpr,
 ):  # fmt: skip
-    """In place, F x + b in ``h`` becomes the states; or ∂loss/∂h in ``delta`` becomes ∂loss/∂z.
+    """Turn F x + b in ``h`` into the states, in place; or ∂loss/∂h in ``delta`` into ∂loss/∂z.
 
     Arrays are [student][step][sequence][unit], ``h`` with a step of zeros before the first. Of
     ∂loss/∂h comes in what the answer at that step gives, and the step after it is added here.
@@ -67,12 +67,12 @@ def recur(
 
 
 def times(a: Float[Tensor, "k T B i"], b: Float[Tensor, "k i j"]) -> Float[Tensor, "k T B j"]:
-    """One product for each student, not one for each step."""
+    """Multiply once for each student, not once for each step."""
     return (a.flatten(1, 2) @ b).view(*a.shape[:3], b.shape[-1])
 
 
 def summed(a: Float[Tensor, "k T B i"], b: Float[Tensor, "k T B j"]) -> Float[Tensor, "k i j"]:
-    """The sum of a ⊗ b over steps and sequences."""
+    """Add up a ⊗ b over steps and sequences."""
     return a.flatten(1, 2).mT @ b.flatten(1, 2)
 
 
@@ -95,7 +95,7 @@ class Cuda(NewtonSchulz):
         )  # fmt: skip
 
     def _forward(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The states by step, and the answers at all steps, or the last alone, as in ``y``."""
+        """Compute the states by step, and the answers at the steps that ``y`` has."""
         (k, B, T, _), S, n = x.shape, y.shape[2], theta.shape[1] - y.shape[-1]
         h = x.new_zeros(k, T + 1, B, n)
         h[:, 1:] = times(x.transpose(1, 2), theta[:, :n, n:-1].mT)
@@ -105,7 +105,7 @@ class Cuda(NewtonSchulz):
         return h, answers.transpose(1, 2)
 
     def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses and gradients by two launches and the products around them."""
+        """Compute losses and gradients by two launches and the products around them."""
         h, answers = self._forward(theta, x, y)
         loss = judge(answers.requires_grad_(), y, self.group.options.loss)[0]
         e = torch.autograd.grad(loss.sum(), answers)[0].transpose(1, 2)
@@ -120,5 +120,5 @@ class Cuda(NewtonSchulz):
         return loss.detach(), g
 
     def error(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Mean squared errors or shares of wrong answers, by one launch."""
+        """Compute mean squared errors or shares of wrong answers, by one launch."""
         return judge(self._forward(theta, x, y)[1], y, self.group.options.loss)[1]

@@ -82,7 +82,7 @@ def macro(emit: Callable[..., Any], returns: Any = LANES_TYPE) -> Callable[..., 
 
 
 def constant(value: float) -> ir.Constant:
-    """The vector of one value."""
+    """Make the vector of one value."""
     return ir.Constant(VECTOR, [ir.Constant(ir.FloatType(), float(np.float32(value)))] * LANES)
 
 
@@ -136,7 +136,7 @@ def _relu(builder, z):
 
 
 def _exp(builder, z):
-    """e^z to about 1 ulp where |z| < 87: 2^k times a polynomial on |r| ≤ ½ log 2 (Cephes' expf)."""
+    """Compute e^z to about 1 ulp, |z| < 87: 2^k times a polynomial on |r| ≤ ½ log 2 (Cephes)."""
     # z beyond these would overflow the exponent; the functions below are saturated long before
     z = builder.select(builder.fcmp_ordered(">", z, constant(87)), constant(87), z)
     z = builder.select(builder.fcmp_ordered("<", z, constant(-87)), constant(-87), z)
@@ -174,7 +174,7 @@ prefetch, call = macro(_prefetch, types.void), macro(_call, types.void)
 
 
 def tiling(rows: int, columns: int) -> tuple[int, int]:
-    """Size of the block of sums held in registers that makes the fewest loads for a product."""
+    """Find the size of the block of sums in registers that makes the fewest loads for a product."""
     fits = [
         (r, c)
         for r, c in itertools.product(range(1, rows + 1), range(1, columns + 1))
@@ -189,7 +189,7 @@ def tiling(rows: int, columns: int) -> tuple[int, int]:
 
 
 def _cuts(total: int, size: int, unroll: bool) -> list[tuple[int, int, int]]:
-    """``range(total)`` cut into the fewest blocks of at most ``size``, as equal as can be.
+    """Cut ``range(total)`` into the fewest blocks of at most ``size``, as equal as can be.
 
     As (start, length, how many of that length follow each other from there), unrolled if asked.
     """
@@ -237,7 +237,7 @@ def contraction(
         size = terms.type
 
         def at(first, strides, i, j):
-            """The vector at indices i and j of an array that starts at ``first``."""
+            """Load the vector at indices i and j of an array that starts at ``first``."""
             for stride, index in zip(strides, (i, j), strict=True):
                 first = builder.add(first, builder.mul(index, size(stride)))
             return first

@@ -13,7 +13,7 @@ from companion.training.students import Group
 
 @np.errstate(over="ignore", invalid="ignore")  # of one that has not converged
 def newton_schulz(X: Any, units: Any) -> tuple[Any, Any]:
-    """X ← X (3 I − XᵀX)/2 on matrices of NumPy or torch; the last X, and which have converged."""
+    """Repeat X ← X (3 I − XᵀX)/2, in NumPy or torch; return X, and which have converged."""
     gram = X.mT @ X
     # further away X may converge to another orthogonal matrix, see `step.orthogonalise`
     near = ((gram - units) ** 2).sum((1, 2)) < 1

@@ -26,7 +26,7 @@ PROJECTIONS = {"newton-schulz": NEWTON_SCHULZ, "svd": SVD, "exponential": EXPONE
 
 @inlined
 def product(A, row, column, B, w, n, out, v):
-    """Out = A B, n by n; i and k of A_ik go by ``row`` and ``column`` vectors, rows by w and v."""
+    """Form A B, n by n; i and k of A_ik go by ``row`` and ``column`` vectors, rows by w and v."""
     for i in range(n):
         for j in range(n):
             total = zero()
@@ -37,7 +37,7 @@ def product(A, row, column, B, w, n, out, v):
 
 @compiled
 def orthogonalise(theta, n, w, work, diverged, outside):
-    """W ← the nearest orthogonal matrix, X ← X (3 I − XᵀX)/2; marks the lanes that it fails in.
+    """Make W orthogonal, the nearest, by X ← X (3 I − XᵀX)/2; mark the lanes that it fails in.
 
     The error e = max |XᵀX − I| falls as ¾ e²; from 1e-4 one more step takes it below rounding. From
     ‖XᵀX − I‖_F < 1 on, every singular value is below √2 and goes to 1; from √3 on one would change
@@ -85,7 +85,7 @@ def orthogonalise(theta, n, w, work, diverged, outside):
 
 @compiled
 def skew_gradient(theta, g, n, w, work):
-    """The gradient G of W ← WᵀG − GᵀW, that of W exp(K) in K at K = 0; keeps W in work."""
+    """Turn the gradient G of W into WᵀG − GᵀW, that of W exp(K) at K = 0; keep W in work."""
     A, W = work[0], work[2]
     product(theta, 1, w, g, w, n, A, n)
     for i in range(n):
@@ -96,7 +96,7 @@ def skew_gradient(theta, g, n, w, work):
 
 @compiled
 def rotate(theta, n, w, work):
-    """W − K, as the optimiser left it, becomes W exp(−K), W as kept in work.
+    """Turn W − K, as the optimiser left it, into W exp(−K), W as kept in work.
 
     exp(−K) = exp(−K/2ˢ)^(2ˢ), the inner one by its series, with s so large in each lane that
     ‖K/2ˢ‖_F ≤ 2, where sixteen terms are beyond rounding.
@@ -162,7 +162,7 @@ def descend(state, g, loss, losses, settings, rates, update, alpha, epsilon):
 
 @compiled
 def train(passes, sizes, options, state, batches, data, scratch, updates, outside):
-    """Updates in place, one for each row of ``batches``, up to one whose W needs the SVD.
+    """Update in place, once for each row of ``batches``, up to one whose W needs the SVD.
 
     Returns how many updates were made, and marks in ``outside`` the lanes whose W is still to be
     projected after the last of them.
