@@ -146,7 +146,7 @@ def run_all(
 
 
 def summary(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Count for each page its cases, their seeds and how they ended, and name the commits."""
+    """Count for each page its cases, their seeds and how they ended; name the page's text."""
     rows = []
     for page in sorted({o["page"] for o in outcomes}):
         of = [o for o in outcomes if o["page"] == page]
@@ -155,7 +155,7 @@ def summary(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "page": page, "cases": len(of), "seeds": len(seeds),
             **{end: sum(o["how"] == end for o in of) for end in ENDS},
             "seconds": round(sum(o["seconds"] for o in of)),
-            "commits": sorted({o["commit"] for o in of}),
+            "text": " ".join(sorted({o["text"] for o in of})),
         })  # fmt: skip
     return rows
 

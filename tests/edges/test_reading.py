@@ -132,13 +132,13 @@ def test_what_stands_for_long_ends_names_parameters_and_ends_that_exist() -> Non
 def test_a_summary_counts_each_page_by_itself() -> None:
     ends = {("a", "1"): "ok", ("a", "2"): "wrong", ("b", "1"): "refused"}
     rows = summary([
-        {"page": page, "given": {"seed": seed}, "how": how, "seconds": 2.5, "commit": "c"}
+        {"page": page, "given": {"seed": seed}, "how": how, "seconds": 2.5, "text": "t"}
         for (page, seed), how in ends.items()
     ])  # fmt: skip
     assert [(row["page"], row["cases"], row["seeds"], row["wrong"]) for row in rows] == [
         ("a", 2, 2, 1), ("b", 1, 1, 0),
     ]  # fmt: skip
-    assert (rows[0]["seconds"], rows[0]["commits"]) == (5, ["c"])
+    assert (rows[0]["seconds"], rows[0]["text"]) == (5, "t")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -34,7 +34,7 @@ def permutation() -> Int[Array, " 784"]:
 
 
 def sequences(images: Array, labels: Array) -> Sequences:
-    """Show images as permuted sequences of one grey level in [0, 1], labels as 1 among zeros."""
+    """Write images as permuted sequences of one grey level in [0, 1], labels as 1 among zeros."""
     x = images.reshape(-1, STEPS)[:, permutation()].astype(np.float32) / np.float32(255)
     y = np.eye(CLASSES, dtype=np.float32)[labels]
     return Sequences(x[None, ..., None], y[None, :, None])
@@ -86,7 +86,7 @@ def stopped(fit: Fit) -> Int[Array, " students"]:
 
 
 def singular_values(thetas: Float[Array, "records rows columns"]) -> Float[Array, "records n"]:
-    """Compute those of W at each record, largest first; an LSTM's G blocks stand on each other."""
+    """Compute those of W at each record, the largest first; an LSTM stacks its G blocks."""
     n = thetas.shape[2] - 2
     return np.asarray(np.linalg.svd(thetas[:, :-CLASSES, :n], compute_uv=False))
 

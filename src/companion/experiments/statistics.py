@@ -61,7 +61,7 @@ def interval(d: Float[Array, " pairs"], summary: Summary, level: float = 0.95) -
 
 
 def coverage(d: Float[Array, " pairs"], summary: Summary, level: float = 0.95) -> float:
-    """Measure how often the interval of N values drawn from ``d`` holds what it is an interval of.
+    """Count how often the interval of N values drawn from ``d`` holds the mean (median) of ``d``.
 
     Examples
     --------

@@ -216,7 +216,7 @@ def describe(realisation: Realisation) -> dict[str, float | list[float]]:
 
 
 def restart(realisation: Realisation) -> int:
-    """Count steps until the teacher, restarted from 0 in the middle, answers as if never stopped.
+    """Count steps until the teacher, restarted from 0 midway, answers as if it had run throughout.
 
     That is the memory of its answers: the first step from which on the R² of the restarted teacher
     against the other, over the test sequences, stays at 0.99.
