@@ -191,7 +191,7 @@ def planted(
         if weak:
             found = found.split()[0] if given["alpha"] == CLAIM.rule["given"]["alpha"] else "open"
         numbers = {"median": [0.1], "low": [0.0], "high": [0.2], "systems": [64.0]}
-        return numbers | {"needed": [needed]}, found
+        return numbers | {"needed": [needed], "short": [0.0123]}, found
 
     monkeypatch.setitem(MEASURES, "contrast", measure)
     return judge(CLAIM, Evidence(ROOT)).finding
@@ -203,7 +203,7 @@ def planted(
         ("yes", {}, "reproduced", ""),
         ("no", {}, "contradicted", ""),
         ("open", {}, "undecided", "about 400 systems would decide"),
-        ("unfit", {}, "undecided", "the interval of the mean covers too seldom"),
+        ("unfit", {}, "undecided", "one size's interval covers too seldom, by 1.2 points"),
         ("yes", {"summary": "open"}, "reproduced", ""),
         ("yes", {"summary": "unfit"}, "reproduced", ""),
         ("yes", {"experiment": "no"}, "depends on", "the experiment: released yes, poster no"),

@@ -93,6 +93,12 @@ def test_a_reading_of_means_whose_interval_covers_too_seldom_is_unfit() -> None:
     assert contrast("not below", heavy, coverage=0.03)[1] == "unfit"
     assert contrast("not below", heavy, coverage=0.03, summary="median")[1] == "yes"
     assert contrast("not below", NOISE, coverage=0.03)[1] == "yes"
+    numbers, found = contrast("below", heavy + 0.1, coverage=0.03)
+    assert found == "unfit"
+    assert numbers["short"][0] > 0
+    # one size is enough for a no, if its own interval is fit, and not for a yes
+    assert contrast("below", NOISE + 0.1, heavy, coverage=0.03)[1] == "no"
+    assert contrast("not below", NOISE + 0.1, heavy, coverage=0.03)[1] == "unfit"
 
 
 def test_what_would_decide_is_counted_in_systems() -> None:

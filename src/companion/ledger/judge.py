@@ -275,7 +275,7 @@ def read(e: Evidence, claim: Claim) -> Finding:
     if against:
         verdict, why = "depends on", "; ".join(against)
     elif found == "unfit":
-        why = "the interval of the mean covers too seldom at this number of systems"
+        why = f"one size's interval covers too seldom, by {100 * numbers['short'][0]:.1f} points"
     elif found == "open":
         why = would_decide(numbers, "systems")
     here = f"{shown(numbers, claim)} ({min(numbers['systems']):.0f} systems)"

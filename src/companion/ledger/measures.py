@@ -30,29 +30,29 @@ Found = tuple[Numbers, Answer]
 class Part(NamedTuple):
     """What one part of a claim says, such as one size, with its numbers.
 
-    ``needed``: how many systems or seeds would decide it, infinite where none would. ``fit``:
-    whether its interval covers as it should.
+    ``needed``: how many systems or seeds would decide it, infinite where none would. ``short``: by
+    how much its interval covers too seldom; it is fit where that is 0.
     """
 
     yes: bool
     no: bool
     numbers: Iterable[float]
     needed: float = 0.0
-    fit: bool = True
+    short: float = 0.0
 
 
 def _together(parts: Sequence[Part], *names: str) -> Found:
     """Join the parts: the answer of all, and their numbers by name.
 
     All must say yes (an intersection-union test, Berger 1982), at the full error each; one no is
-    enough, at its share of it.
+    enough, at its share of it. A part whose interval is not fit says neither.
     """
     columns = zip(*(part.numbers for part in parts), strict=True)
     numbers = {k: [float(v) for v in of] for k, of in zip(names, columns, strict=True)}
-    yes, no = all(part.yes for part in parts), any(part.no for part in parts)
+    yes, no = all(part.yes for part in parts), any(part.no and not part.short for part in parts)
+    if not no and (short := max(part.short for part in parts)):
+        return numbers | {"short": [short]}, "unfit"
     answer = "yes" if yes else "no" if no else "open"
-    if not all(part.fit for part in parts):
-        return numbers, "unfit"
     if answer == "open" and (needed := max(part.needed for part in parts if not part.yes)):
         numbers["needed"] = [needed]
     return numbers, answer
@@ -66,11 +66,11 @@ def _enough(values: Any, given: Given, what: str) -> Array:
     return found
 
 
-def _fit(d: Array, given: Given, reading: Given, level: float) -> bool:
-    """Say whether a mean's interval covers as often as it should, within the rule's allowance."""
+def _short(d: Array, given: Given, reading: Given, level: float) -> float:
+    """Measure by how much a mean's interval covers too seldom, beyond the rule's allowance."""
     if reading["summary"] == "median" or "coverage" not in given:
-        return True
-    return bool(coverage(d, "mean", level) >= level - given["coverage"])
+        return 0.0
+    return float(max(level - given["coverage"] - coverage(d, "mean", level), 0.0))
 
 
 def contrast(e: Evidence, given: Given, reading: Given) -> Found:
@@ -97,7 +97,7 @@ def contrast(e: Evidence, given: Given, reading: Given) -> Found:
         test, found, wide = (interval(d, summary, 1 - error) for error in errors)
         yes, no = test.low > low and test.high < high, wide.high < low or wide.low > high
         needed = pairs_to_decide(found, high if found.estimate > 0 and sides == 2 else -margin)
-        parts.append(Part(yes, no, found, needed, _fit(d, given, reading, 1 - alpha)))
+        parts.append(Part(yes, no, found, needed, _short(d, given, reading, 1 - alpha)))
     return _together(parts, summary, "low", "high", "systems")
 
 
@@ -120,8 +120,8 @@ def curve(e: Evidence, given: Given, reading: Given) -> Found:
         meets, half = low <= value + error and high >= value - error, (high - low) / 2
         room = (resolution / half) ** 2 * (1 / len(d) + 1 / others) - 1 / others
         numbers = (n, found.estimate, low, high, value, error, len(d))
-        fit, needed = _fit(d, given, reading, level), 1 / room if room > 0 else np.inf
-        parts.append(Part(meets and half <= resolution, not meets, numbers, needed, fit))
+        short, needed = _short(d, given, reading, level), 1 / room if room > 0 else np.inf
+        parts.append(Part(meets and half <= resolution, not meets, numbers, needed, short))
     return _together(parts, "n", summary, "low", "high", "poster", "error", "systems")
 
 
