@@ -30,12 +30,14 @@ CELL = """```{code-cell} ipython3
 
 # The GPU kernel is tested in Triton's interpreter; read when triton is first imported, by whatever.
 os.environ["TRITON_INTERPRET"] = "1"
-# A shell that puts a job in the background has it ignore Ctrl-C, nohup the end of a terminal, and
-# children inherit that: tests that stop one need both as in the foreground.
+# A shell that puts a job in the background has it ignore Ctrl-C and Ctrl-\, nohup the end of a
+# terminal, and children inherit that: tests that stop one need them as in the foreground.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+for name in ("SIGHUP", "SIGQUIT"):
+    number = getattr(signal, name, signal.SIGTERM)
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 # No deadlines: how long a machine takes is measured by `make bench`, never asserted.
 settings.register_profile("companion", deadline=None)
 settings.load_profile("companion")

@@ -303,7 +303,7 @@ def test_the_page_of_runs_has_the_command_that_makes_each_again() -> None:
         given = parameters.pairs(words[i + 1] for i, word in enumerate(words) if word == "-p")
         run = runs.load_page(ROOT, words[2]).run(given)
         # what a page has got since is at its default
-        assert record["parameters"].items() <= dict(run.parameters).items()
+        assert record["parameters"].items() <= dict(run.values).items()
 
 
 def test_every_reference_is_cited_and_says_what_it_was_compared_with() -> None:
