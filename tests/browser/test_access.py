@@ -107,7 +107,8 @@ def test_no_picture_has_a_white_ground_in_the_dark(browser: Browser, name: str) 
         shot = Image.open(io.BytesIO(picture.screenshot())).convert("L")
         corners = [(x, y) for x in (1, shot.width - 2) for y in (1, shot.height - 2)]
         light = [shot.getpixel(corner) for corner in corners]
-        assert max(light) < 80, f"{name}: a corner is as light as {max(light)} of 255"
+        # a ground shows in all four; one may hold ink, or text while the page still moves
+        assert min(light) < 80, f"{name}: every corner is as light as {min(light)} of 255"
     context.close()
 
 
