@@ -98,17 +98,16 @@ def test_the_keyboards_place_is_seen(reader: Reader, name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in OWN if n.startswith("notebooks/")])
 def test_no_picture_has_a_white_ground_in_the_dark(browser: Browser, name: str) -> None:
     context = browser.new_context(**SCREEN | {"color_scheme": "dark"})
-    page = context.new_page()
-    page.goto((SITE / name).as_uri())
-    for picture in page.locator("article img:visible").all()[:6]:
+    reader = Reader(context.new_page(), SITE.as_uri() + "/")
+    reader.open(name)  # whole: while scripts still put figures in, pictures move under the camera
+    for picture in reader.page.locator("article img:visible").all()[:6]:
         ground = picture.evaluate("e => getComputedStyle(e).backgroundColor")
         assert ground == "rgba(0, 0, 0, 0)", f"{name}: a picture has the ground {ground}"
         picture.scroll_into_view_if_needed()
         shot = Image.open(io.BytesIO(picture.screenshot())).convert("L")
         corners = [(x, y) for x in (1, shot.width - 2) for y in (1, shot.height - 2)]
         light = [shot.getpixel(corner) for corner in corners]
-        # a ground shows in all four; one may hold ink, or text while the page still moves
-        assert min(light) < 80, f"{name}: every corner is as light as {min(light)} of 255"
+        assert max(light) < 80, f"{name}: a corner is as light as {max(light)} of 255"
     context.close()
 
 
