@@ -206,9 +206,14 @@ def planted(
         ("unfit", {}, "undecided", "one size's interval covers too seldom, by 1.2 points"),
         ("yes", {"summary": "open"}, "reproduced", ""),
         ("yes", {"summary": "unfit"}, "reproduced", ""),
-        ("yes", {"experiment": "no"}, "depends on", "the experiment: released yes, poster no"),
+        (
+            "yes",
+            {"experiment": "no"},
+            "depends on",
+            "the experiment: authors' code yes, as described no",
+        ),
         ("no", {"training": "yes"}, "depends on", "the training: as described no, clipped yes"),
-        ("yes", {"lost": "no", "record": "no"}, "depends on", "the lost: scored 0 yes"),
+        ("yes", {"lost": "no", "record": "no"}, "depends on", "the lost students: scored 0 yes"),
         ("open", {"experiment": "no"}, "undecided", "about 400 systems"),
         # an opposite answer needs its share of the error
         ("yes", {"experiment": "no at the full error only"}, "reproduced", ""),
@@ -238,14 +243,14 @@ def test_that_no_number_would_decide_is_said(monkeypatch: pytest.MonkeyPatch) ->
     ("answers", "verdict", "why"),
     [
         (("yes", "yes"), "reproduced", ""),
-        (("yes", "no"), "depends on", "released yes, poster contradicted"),
-        (("open", "yes"), "depends on", "released undecided, poster yes"),
+        (("yes", "no"), "depends on", "authors' code yes, as described contradicted"),
+        (("open", "yes"), "depends on", "authors' code undecided, as described yes"),
         (("no", "no"), "contradicted", ""),
         (("open", "open"), "undecided", ""),
-        (("yes", "not run"), "reproduced", "released yes, poster not run"),
-        (("not run", "no"), "contradicted", "released not run, poster contradicted"),
+        (("yes", "not run"), "reproduced", "authors' code yes, as described not run"),
+        (("not run", "no"), "contradicted", "authors' code not run, as described contradicted"),
         (("not run", "not run"), "not tested", ""),
-        (("open", "no"), "contradicted", "released undecided, poster contradicted"),
+        (("open", "no"), "contradicted", "authors' code undecided, as described contradicted"),
     ],
 )
 def test_two_readings_make_one_verdict(answers: tuple[str, str], verdict: str, why: str) -> None:

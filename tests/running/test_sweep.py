@@ -842,7 +842,7 @@ def test_workers_of_this_machine(root: Path) -> None:
 def test_ctrl_c_in_a_terminal_ends_a_sweep_in_words_at_any_moment(root: Path) -> None:
     """It reaches each process of the terminal; here while workers start, and while they work."""
     for moment in ("starting", "working"):
-        before = len(list((root.parent / "started").iterdir()))  # a fast start is a notebook already
+        before = len(list((root.parent / "started").iterdir()))  # a fast start has some already
         process = begin(root, "--workers", "2", "--grid", "seed=10,11", start_new_session=True)
         if moment == "starting":
             wait_for(lambda pid=process.pid: "spawn_main" in commands_of_group(pid))

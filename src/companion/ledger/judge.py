@@ -29,6 +29,8 @@ VERDICTS = (
 )  # fmt: skip
 # What a rule without readings of its own asks: as the first runs were judged.
 PLAIN = {"training": "as described", "summary": "mean", "lost": "left out", "record": "last update"}
+# How a verdict calls what readings differ in.
+WORDS = {"released": "authors' code", "poster": "as described", "lost": "lost students"}
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class Row:
     def json(self) -> dict[str, Any]:
         """Return what the site reads."""
         claim = {k: v for k, v in asdict(self.claim).items() if k not in ("rule", "digits")}
-        rule = {"rule": self.claim.rule["says"], "rule_status": self.rule_status}
-        return claim | rule | {"changed": self.changed} | asdict(self.finding)
+        age = {"rule_status": self.rule_status, "changed": self.changed}
+        return claim | {"rule": self.claim.rule["says"]} | age | asdict(self.finding)
 
 
 def _other(then: Any, now: Any) -> dict[str, Any]:
@@ -207,7 +209,7 @@ def measured(e: Evidence, claim: Claim) -> Finding:
             missing.append(error)
             continue
         numbers |= {f"{name} {key}": values for key, values in found.items()}
-        lines.append((f"{name}: " if len(readings) > 1 else "") + shown(found, claim))
+        lines.append((f"{WORDS[name]}: " if len(readings) > 1 else "") + shown(found, claim))
     if not lines:
         raise missing[0]
     asked = [run.record["parameters"] for run in e.used.values()]
@@ -227,12 +229,12 @@ def measured(e: Evidence, claim: Claim) -> Finding:
 def _verdict(answers: Mapping[str, Answer]) -> tuple[str, str]:
     """Make one verdict of the answers under several readings; say why it is not simply yes."""
     words = {"no": "contradicted", "open": "undecided"}
-    said = ", ".join(f"{reading} {words.get(a, a)}" for reading, a in answers.items())
+    said = ", ".join(f"{WORDS.get(of, of)} {words.get(a, a)}" for of, a in answers.items())
     kinds = set(answers.values()) - {"not run"}
     if "yes" in kinds and len(kinds) > 1:
         return "depends on", f"the reading of the experiment: {said}"
-    one = {"yes": "reproduced", "no": "contradicted", "open": "undecided"}
-    verdict = next((word for kind, word in one.items() if kind in kinds), "not tested")
+    one = {"yes": "reproduced", **words}.items()
+    verdict = next((word for kind, word in one if kind in kinds), "not tested")
     return verdict, said if len(set(answers.values())) > 1 else ""
 
 
@@ -266,12 +268,11 @@ def read(e: Evidence, claim: Claim) -> Finding:
     shared = {**given, "alpha": given["alpha"] / len(others)}
     for choice, value in others:
         reading = {**primary, choice: value}
-        answers[value] = answer_of(e, given, reading)
-        opposite = {found, answers[value]} == {"yes", "no"}
-        if opposite and answer_of(e, shared, reading) == answers[value]:
-            against.append(f"the {choice}: {primary[choice]} {found}, {value} {answers[value]}")
-    verdict = {"yes": "reproduced", "no": "contradicted"}.get(found, "undecided")
-    why = ""
+        answer = answers[value] = answer_of(e, given, reading)
+        if {found, answer} == {"yes", "no"} and answer_of(e, shared, reading) == answer:
+            what, this, that = (WORDS.get(x, x) for x in (choice, primary[choice], value))
+            against.append(f"the {what}: {this} {found}, {that} {answer}")
+    verdict, why = {"yes": "reproduced", "no": "contradicted"}.get(found, "undecided"), ""
     if against:
         verdict, why = "depends on", "; ".join(against)
     elif found == "unfit":

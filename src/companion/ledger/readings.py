@@ -52,9 +52,7 @@ def specification(e: Evidence) -> pd.DataFrame:
     not run. primary : whether this reading gives the verdict.
     """
     rows = []
-    for claim in e.claims:
-        if claim.rule["judge"] != "read":
-            continue
+    for claim in (c for c in e.claims if c.rule["judge"] == "read"):
         given = claim.rule["given"]
         for values in itertools.product(*given["readings"].values()):
             reading = dict(zip(given["readings"], values, strict=True))
