@@ -118,6 +118,9 @@ def test_names_and_paths_mean_the_same_page(
         ("", "x = (", "demo.md: .*never closed .code cell 2, line 1"),
         ("companion: {data: [../secret]}", "", "no such file"),
         ("companion: {data: [missing.json]}", "", "no such file"),
+        ("companion: {data: [missing/*]}", "", "no such file"),
+        ("companion: {data: ['../*']}", "", "no such file"),
+        ("companion: {data: ['/*']}", "", "demo.md: "),
         ("", "```\n\n```{code-cell}\n:tags: [parameters]\n1", "more than one cell"),
         ("", "```\n\n```{code-cell}\n:tags: [x\n1", "demo.md: "),
         ("title: [", "", "demo.md: "),
@@ -133,6 +136,22 @@ def test_malformed_pages_are_refused(
     path.write_text(path.read_text().replace("kernelspec:", f"{header}\nkernelspec:"))
     with pytest.raises(Refused, match=message):
         pages.load_page(root, "demo")
+
+
+def test_data_are_named_one_by_one_or_by_a_pattern(root: Path, write: Write) -> None:
+    write(root, "demo", "print(1)")
+    path = root / "notebooks/demo.md"
+    header = "companion: {data: ['results/*.json', notes.txt]}"
+    path.write_text(path.read_text().replace("kernelspec:", f"{header}\nkernelspec:"))
+    (root / "results/folder.json").mkdir(parents=True)
+    for name in ("results/b.json", "results/a.json", "results/other.csv", "notes.txt"):
+        (root / name).write_text(name)
+    page = pages.load_page(root, "demo")
+    assert page.data == ("results/a.json", "results/b.json", "notes.txt")
+    book.execute_page(page, root)
+    assert why(root) == []
+    (root / "results/c.json").write_text("new")
+    assert why(root) == ["data results/c.json new"]
 
 
 def why(root: Path) -> list[str]:

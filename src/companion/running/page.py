@@ -3,8 +3,8 @@
 A notebook writes files into the folder that the environment variable ``COMPANION_RESULTS`` names.
 What it trains it may keep in the one that ``COMPANION_CHECKPOINTS`` names, from where the same run
 goes on when it was interrupted. Files that it reads, such as published results, are declared in its
-header as ``companion: {data: [book/results/NAME.json]}``; they are part of its key. One that needs
-the digits says ``companion: {downloads: [mnist]}``.
+header, by name or pattern, as ``companion: {data: [book/results/mnist/*]}``; they are part of its
+key. One that needs the digits says ``companion: {downloads: [mnist]}``.
 """
 
 from __future__ import annotations
@@ -169,11 +169,13 @@ def read_page(name: str, data: bytes, root: Path) -> Page:
         lists = declared.values() if isinstance(declared, dict) else [None]
         if not all(isinstance(x, list) and all(isinstance(y, str) for y in x) for x in lists):
             raise Refused("its header's `companion` is not `{data: [FILE, …], downloads: [NAME]}`.")
-        files, downloads = tuple(declared.get("data", ())), tuple(declared.get("downloads", ()))
-        for file in files:
-            if not (root / file).resolve().is_relative_to(root) or not (root / file).is_file():
-                raise Refused(f"its header names the data file {file!r}; no such file in {root}.")
+        files: list[str] = []
+        for pattern in declared.get("data", ()):
+            found = [p for p in root.glob(pattern) if p.is_file()]
+            if not found or not all(p.resolve().is_relative_to(root) for p in found):
+                raise Refused(f"its header names the data {pattern!r}; no such file in {root}.")
+            files += sorted(p.relative_to(root).as_posix() for p in found)
         parts = provenance.parts(text, root, files)
     except Exception as error:  # of YAML, nbformat, jupytext or codecs, with no common base
         raise Refused(f"notebooks/{name}.md: {error}") from error
-    return Page(name, text, parts, parameters, files, downloads)
+    return Page(name, text, parts, parameters, tuple(files), tuple(declared.get("downloads", ())))
