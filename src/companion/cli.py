@@ -275,7 +275,7 @@ def convert(
     nonlinearity: Annotated[str | None, Option(help="relu or tanh, if not in IN")] = None,
     horizon: Annotated[int | None, Option(metavar="T", help="equality for T steps only")] = None,
     initial_bound: Annotated[float | None, Number("largest norm of an initial state")] = None,
-    rescale: Annotated[bool, Option("--rescale", help="scale a norm above 1 to below 1")] = False,
+    rescale: Annotated[bool, Option("--rescale", help="scale a norm from 0.99 on down")] = False,
     prefix: Annotated[str | None, Option(help="if IN has several: prefix of the keys")] = None,
     pad_readout: Annotated[
         list[str] | None, Option(metavar="KEY", help="widen this readout; repeatable")

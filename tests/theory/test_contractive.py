@@ -129,10 +129,95 @@ def test_it_can_be_taken_off_asked_twice_and_saved() -> None:
 
 
 @pytest.mark.wrong_types
-@pytest.mark.parametrize("norm", [0, -1, 1.1, float("nan"), "0.9"])
+@pytest.mark.parametrize("norm", [0, -1, 1.1, float("nan")])
 def test_bad_norms_are_refused(norm: object) -> None:
     with pytest.raises(ValueError, match="norm is"):
         contractive(relu(0), norm)
+
+
+@pytest.mark.wrong_types
+def test_a_norm_is_any_real_number_and_nothing_else() -> None:
+    for norm in (np.float64(0.9), np.array(0.9), torch.tensor(0.9, dtype=torch.float64)):
+        assert contractive(relu(0), norm).parametrizations.weight_hh_l0[0].norm == 0.9
+    for bad in ("0.9", True, None, torch.ones(2)):
+        with pytest.raises(TypeError, match="norm is"):
+            contractive(relu(0), bad)
+
+
+def test_the_norm_holds_under_autocast() -> None:
+    """And gradients stay those of the weight's own precision."""
+    module = contractive(relu(0, n=16), norm=1.0)
+    original = module.parametrizations.weight_hh_l0.original
+    with torch.no_grad():
+        original.mul_(2)  # as a step of an optimiser may
+    limit = 1 + 10 * 16 * torch.finfo(torch.float32).eps
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.linalg.matrix_norm(module.weight_hh_l0.detach(), 2) <= limit
+        module.weight_hh_l0.square().sum().backward()
+    under = original.grad.clone()
+    original.grad = None
+    module.weight_hh_l0.square().sum().backward()
+    torch.testing.assert_close(under, original.grad, rtol=0.02, atol=0.02)
+
+
+def test_transforms_of_functions_go_through_the_cut() -> None:
+    """As through torch's own parametrisations; against the gradients of autograd."""
+    torch.manual_seed(0)
+    cell = contractive(torch.nn.RNNCell(3, 4, nonlinearity="relu", dtype=torch.float64), 0.5)
+    with torch.no_grad():
+        cell.parametrizations.weight_hh.original.mul_(2)
+    x, h = torch.rand(2, 3, dtype=torch.float64), torch.rand(2, 4, dtype=torch.float64)
+    weights = dict(cell.named_parameters())
+
+    def total(given: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.func.functional_call(cell, given, (x, h)).sum()
+
+    cell(x, h).sum().backward()
+    for found in (torch.func.grad(total)(weights), torch.func.jacrev(total)(weights)):
+        for name, parameter in cell.named_parameters():
+            torch.testing.assert_close(found[name], parameter.grad)
+    W = torch.rand(5, 4, 4, dtype=torch.float64)
+    each = torch.func.vmap(cell.parametrizations.weight_hh[0])(W)
+    assert torch.equal(each, torch.stack([cell.parametrizations.weight_hh[0](one) for one in W]))
+
+
+def test_weights_that_have_no_cut_are_refused_before_any_is_changed() -> None:
+    module = relu(0, layers=2)
+    with torch.no_grad():
+        module.weight_hh_l1[0, 0] = float("nan")
+    half = relu(0, dtype=torch.float16)
+    for work in (contractive, nearest_contraction):
+        with pytest.raises(ValueError, match="weight_hh_l1 has entries that are infinite or nan"):
+            work(module)
+        assert not is_parametrized(module)
+        with pytest.raises(TypeError, match=r"float16; allowed.*module\.float\(\)"):
+            work(half)
+        for other in (None, "rnn", [module]):
+            with pytest.raises(TypeError, match=r"has no torch\.nn\.RNN"):
+                work(other)
+    contractive(half.float())
+
+
+def test_the_part_of_a_model_is_named_by_a_call_that_works() -> None:
+    orthogonal = torch.nn.utils.parametrizations.orthogonal
+    module = torch.nn.ModuleDict({"first": relu(0), "other": orthogonal(relu(0), "weight_hh_l0")})
+    with pytest.raises(ValueError, match="made of other values") as refused:
+        contractive(module)
+    way = "remove_parametrizations(module.get_submodule('other'), 'weight_hh_l0')"
+    assert way in str(refused.value)
+    remove_parametrizations(module.get_submodule("other"), "weight_hh_l0")
+    contractive(module)
+
+
+def test_packed_data() -> None:
+    module = relu(0)
+    with torch.no_grad():
+        module.weight_hh_l0.mul_(4)
+    rows = [torch.rand(3, 2), torch.rand(2, 2)]
+    packed = torch.nn.utils.rnn.pack_sequence(rows)
+    moved = [nearest_contraction(module, data=row).moved for row in rows]
+    for data in (packed, (packed,)):
+        assert nearest_contraction(module, data=data).moved == pytest.approx(max(moved))
 
 
 def test_what_has_no_recurrent_weight_is_refused() -> None:

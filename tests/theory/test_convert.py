@@ -198,6 +198,59 @@ def test_one_of_several_networks_by_its_prefix(tmp_path: Path) -> None:
     assert len(report.copied) == 4
 
 
+def test_what_is_said_of_one_network_is_not_said_of_another(tmp_path: Path) -> None:
+    """Two in one file, converted in turn: the nonlinearity, and by what the states are scaled."""
+    pair = torch.nn.ModuleDict({"enc": network(1), "dec": network(2)})
+    d = torch.tensor([1.0, 9.0, 0.1, 1.0, 3.0])
+    with torch.no_grad():
+        for rnn in pair.values():
+            rnn.weight_hh_l0.copy_(0.5 * d[:, None] * rnn.weight_hh_l0 / d)
+    source = saved(tmp_path / "a.safetensors", pair)
+    middle, out = tmp_path / "b.safetensors", tmp_path / "c.safetensors"
+    options = {"nonlinearity": "relu", "rescale": True}
+    convert_file(source, middle, 1.0, prefix="enc.", **options)
+    with pytest.raises(ValueError, match="never assumed"):
+        convert_file(middle, out, 1.0, prefix="dec.", rescale=True)
+    convert_file(middle, out, 2.0, prefix="dec.", **options)
+    with safe_open(middle, "pt") as first, safe_open(out, "pt") as second:
+        before, after = first.metadata(), second.metadata()
+    assert set(before) == {
+        f"enc.{k}" for k in ("nonlinearity", "units", "input_bound", "state_scale")
+    }
+    assert before.items() <= after.items()
+    assert (after["enc.input_bound"], after["dec.input_bound"]) == ("1.0", "2.0")
+    assert after["enc.state_scale"] != after["dec.state_scale"]
+    # once more, without a scaling: what the last conversion did is what the file says
+    convert_file(out, middle, 2.0, prefix="dec.", nonlinearity="relu", horizon=9, overwrite=True)
+    with safe_open(middle, "pt") as file:
+        assert set(json.loads(file.metadata()["dec.state_scale"])[0]) == {1.0}
+
+
+def test_a_network_at_the_root_beside_one_that_is_parametrised(tmp_path: Path) -> None:
+    other = torch.nn.utils.parametrizations.orthogonal(network(1), "weight_hh_l0")
+    tensors = {k: v.detach().clone() for k, v in network(0).state_dict().items()}
+    tensors |= {f"dec.{k}": v.clone().contiguous() for k, v in other.state_dict().items()}
+    save_file(tensors, tmp_path / "a.safetensors", metadata={"nonlinearity": "ReLU"})
+    out = tmp_path / "b.safetensors"
+    with pytest.raises(ValueError, match="remove_parametrizations"):
+        convert_file(tmp_path / "a.safetensors", out, 1.0, prefix="dec.")
+    convert_file(tmp_path / "a.safetensors", out, 1.0, prefix="", nonlinearity="relu")
+    assert load_file(out)["weight_hh_l0"].shape == (10, 10)
+
+
+def test_biases_that_are_new_are_named(tmp_path: Path) -> None:
+    model = Model(5, network(0, bias=False))
+    source = saved(tmp_path / "a.safetensors", model, nonlinearity="relu")
+    out = tmp_path / "b.safetensors"
+    report = convert_file(source, out, 3.0, pad_readout=["fc.weight"])
+    assert report.added == ("rnn.bias_ih_l0", "rnn.bias_hh_l0")
+    assert "with bias=True" in str(report)
+    again = Model(report.unitary_size)  # which has biases
+    again.load_state_dict(load_file(out))
+    x = sequences(3.0)
+    torch.testing.assert_close(again(x), model(x), rtol=1e-4, atol=1e-4)
+
+
 def test_a_cell_and_an_initial_bound(tmp_path: Path) -> None:
     torch.manual_seed(0)
     cell = contractive(torch.nn.RNNCell(3, 5, nonlinearity="relu"))

@@ -63,8 +63,10 @@ def test_outputs_states_and_gradients_agree(
     x = sequences(seed, 2.0, dtype).requires_grad_()
     y, h = module(x)
     z, g = unitary(x)
-    # 40 steps through a few layers, each adding rounding of n-term sums of entries this large.
-    tolerance = 100 * n * torch.finfo(dtype).eps * (y.detach().abs().max() + 1)
+    # 40 steps through a few layers, each adding rounding of n-term sums of entries this large: the
+    # states of a lower layer may be larger than the outputs.
+    largest = max(v.detach().abs().max() for v in (y, h))
+    tolerance = 100 * n * torch.finfo(dtype).eps * (largest + 1)
     assert (z[..., :n] - y).abs().max() <= tolerance
     assert (z[..., n:] == 0).all()
     assert (g[..., :n] - h).abs().max() <= tolerance
@@ -376,6 +378,102 @@ def test_inputs_beyond_the_bound_are_reported_once() -> None:
     packed = torch.nn.utils.rnn.pack_sequence([2 * x[:, 0], 2 * x[:3, 1]])
     with pytest.warns(UserWarning, match="norm 1"):
         to_unitary(module, 1.0)(packed)
+
+
+def ever_longer(dtype: torch.dtype = torch.float64) -> torch.nn.RNN:
+    """A network whose states grow with the steps."""
+    module = network(0, dtype=dtype)
+    with torch.no_grad():
+        module.weight_hh_l0.copy_(torch.linalg.qr(torch.randn(5, 5, dtype=dtype))[0])
+    return module
+
+
+@pytest.mark.parametrize("cell", [True, False])
+def test_steps_count_from_one_state_to_the_next(cell: bool) -> None:
+    """A sequence in pieces, whose state is handed on, is as long as all of it."""
+    module, x = ever_longer(), sequences(0, 1.0, torch.float64)[:12]
+    if cell:
+        alone = torch.nn.RNNCell(3, 5, nonlinearity="relu", dtype=torch.float64)
+        state = {name.removesuffix("_l0"): value for name, value in module.state_dict().items()}
+        alone.load_state_dict(state)
+        module = alone
+    unitary = to_unitary(module, 1.0, horizon=12)
+    for _ in range(3):  # a sequence that begins anew, without a state or with one of zeros
+        h = torch.zeros(*([] if cell else [1]), 6, unitary.hidden_size, dtype=torch.float64)
+        for k in range(0, 12, 1 if cell else 3):
+            h = unitary(x[k], hx=h) if cell else unitary(x[k : k + 3], h)[1]
+    with pytest.warns(UserWarning, match="1[35] steps are more than the horizon 12"):
+        unitary(x[0] if cell else x[:3], h)
+    unitary(x[0] if cell else x[:3], h)  # said once
+
+
+def test_a_state_beyond_its_bound_is_reported() -> None:
+    module, x = network(0), sequences(0, 1.0, torch.float32)
+    h = torch.cat([torch.rand(1, 6, 5), torch.zeros(1, 6, 5)], dim=-1)
+    bound = float(h.norm(dim=-1).max())
+    with pytest.warns(UserWarning, match=r"a state of norm .* is above the initial bound 0 "):
+        to_unitary(module, 1.0)(x, h)
+    unitary = to_unitary(module, 1.0, initial_bound=bound)
+    unitary(x, h)
+    unitary(x, unitary(x, h)[1])  # the state of the last call, which may be larger
+    with pytest.warns(UserWarning, match="is above the initial bound"):
+        to_unitary(module, 1.0, initial_bound=bound)(x, 1.01 * h)
+
+
+def test_short_calls_are_checked_a_hundred_times_and_long_ones_always() -> None:
+    short, x = to_unitary(network(0), 1.0), sequences(0, 1.0, torch.float32)
+    for _ in range(100):
+        short(x)
+    assert not short._forward_pre_hooks
+    long, rows = to_unitary(network(0), 1.0), torch.cat([x, x, x])
+    for _ in range(101):
+        long(rows)
+    with pytest.warns(UserWarning, match="above the input bound"):
+        long(2 * rows)
+
+
+def test_a_call_without_input_is_torchs_to_refuse() -> None:
+    with pytest.raises(TypeError):
+        to_unitary(network(0), 1.0)()
+
+
+def test_a_bound_that_requires_a_gradient() -> None:
+    to_unitary(network(0), torch.tensor(1.0, requires_grad=True))  # warnings are errors here
+
+
+SCALED = {
+    "a shift": (0.5 * torch.eye(60) + 2 * torch.diag(torch.ones(59), 1), torch.float32),
+    "a steep shift": (0.5 * torch.eye(5) + 1e6 * torch.diag(torch.ones(4), 1), torch.float32),
+    "a radius just below 1": (torch.tensor([[0.0, 2.0], [0.4999995, 0.0]]), torch.float32),
+    "the same in float64": (torch.tensor([[0.0, 2.0], [0.4999995, 0.0]]), torch.float64),
+    "an orthogonal one, scaled": (
+        0.9999 * torch.linalg.qr(torch.rand(128, 128, generator=torch.Generator()))[0],
+        torch.float32,
+    ),
+    "a norm just above 1": (1.00001 * torch.eye(3), torch.float64),
+}
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_the_advice_of_a_refusal_works_when_it_is_followed(name: str) -> None:
+    W, dtype = SCALED[name]
+    module = network(0, n=len(W), dtype=dtype)
+    with torch.no_grad():
+        module.weight_hh_l0.copy_(W)
+    with pytest.raises(NotContractiveError) as refused:
+        to_unitary(module, 1.0)
+    said, followed = str(refused.value), 0
+    for way in said.partition("Give ")[2].split("; or "):
+        if not way:
+            continue
+        model = copy.deepcopy(module).double() if "double()" in way else module
+        options = {"rescale": "rescale=True" in way, "horizon": 10 if "horizon=T" in way else None}
+        unitary = to_unitary(model, 1.0, **options)
+        x = sequences(0, 1.0, model.weight_hh_l0.dtype)[:10]
+        y, z = model(x)[0], unitary(x)[0][..., : len(W)] / unitary.state_scale[0]
+        assert (y - z).abs().max() <= 1e-3 * y.abs().max()
+        followed += 1
+    assert followed or "Two ways on" in said
 
 
 def test_the_check_leaves_a_cell_after_its_first_steps() -> None:

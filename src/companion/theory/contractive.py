@@ -12,6 +12,8 @@ from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from companion.theory.checks import size_of
+
 if TYPE_CHECKING:
     import torch
 
@@ -23,20 +25,27 @@ def cut_class() -> type[torch.nn.Module]:
     from torch.autograd.function import once_differentiable
 
     class Cut(torch.autograd.Function):
+        generate_vmap_rule = True
+
         @staticmethod
-        def forward(ctx: Any, W: torch.Tensor, norm: float) -> torch.Tensor:
+        def forward(W: torch.Tensor, norm: float) -> tuple[torch.Tensor, ...]:
             P, s, Qt = torch.linalg.svd(W)
             # What rounding puts above the norm (2·n·eps was seen) counts as inside: a matrix once
             # cut stays itself to the bit, and its values at the norm still get their gradients. A
             # dilation allows 4·n·eps, so at norm 1 it takes whatever stays.
             outside = s > norm * (1 + 3 * len(W) * torch.finfo(W.dtype).eps)
-            ctx.save_for_backward(P, s, Qt, outside)
-            ctx.norm = norm
-            return torch.where(outside.any(), (P * s.clamp(max=norm)) @ Qt, W)
+            cut = torch.where(outside.any(), (P * s.clamp(max=norm)) @ Qt, W)
+            return cut, P, s, Qt, outside
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+            ctx.mark_non_differentiable(*output[1:])
+            ctx.save_for_backward(*output[1:])
+            ctx.norm = inputs[1]
 
         @staticmethod
         @once_differentiable
-        def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        def backward(ctx: Any, gradient: torch.Tensor, *_: Any) -> tuple[torch.Tensor, None]:
             # With A = Pᵀ dW Q and g = min(s, c), Pᵀ d(cut W) Q is the symmetric part of A times
             # (gᵢ − gⱼ)/(sᵢ − sⱼ) plus its skew part times (gᵢ + gⱼ)/(sᵢ + sⱼ), a map that is its
             # own adjoint. Equal singular values, and zeros, divide nothing by 0 here.
@@ -56,7 +65,8 @@ def cut_class() -> type[torch.nn.Module]:
             self.norm = norm
 
         def forward(self, W: torch.Tensor) -> torch.Tensor:
-            cut: torch.Tensor = Cut.apply(W, self.norm)  # type: ignore[no-untyped-call]
+            with torch.autocast(W.device.type, enabled=False):  # half precision exceeds the norm
+                cut: torch.Tensor = Cut.apply(W, self.norm)[0]  # type: ignore[no-untyped-call]
             return cut
 
         right_inverse = forward
@@ -73,14 +83,15 @@ def endings(module: torch.nn.Module) -> list[str]:
     return [f"_l{k}{way}" for k in range(getattr(module, "num_layers", 0)) for way in ways] or [""]
 
 
-def recurrent_weights(module: torch.nn.Module) -> list[tuple[torch.nn.Module, str]]:
-    """List the recurrent weights of every torch.nn.RNN and RNNCell in a module: owner, name."""
+def recurrent_weights(module: torch.nn.Module) -> list[tuple[torch.nn.Module, str, str]]:
+    """List the recurrent weights of all torch.nn.RNN and RNNCell in a module: owner, name, path."""
     import torch
 
-    parts = [m for m in module.modules() if isinstance(m, torch.nn.RNN | torch.nn.RNNCell)]
-    if not parts:
+    parts: Any = getattr(module, "named_modules", list)()
+    kinds = (torch.nn.RNN, torch.nn.RNNCell)
+    if not (inside := [(path, part) for path, part in parts if isinstance(part, kinds)]):
         raise TypeError(f"{type(module).__name__} has no torch.nn.RNN or RNNCell in it.")
-    return [(part, f"weight_hh{end}") for part in parts for end in endings(part)]
+    return [(part, f"weight_hh{end}", path) for path, part in inside for end in endings(part)]
 
 
 def contractive(module: torch.nn.Module, norm: float = 0.99) -> torch.nn.Module:
@@ -97,7 +108,7 @@ def contractive(module: torch.nn.Module, norm: float = 0.99) -> torch.nn.Module:
     module : `torch.nn.RNN` or `torch.nn.RNNCell`, or a model that has some; each recurrent weight
         (every layer and direction) is parametrised in place.
     norm : c, above 0 and at most 1. Weights of a larger norm are cut at once, to the nearest of
-        norm c. At 1 a conversion needs a horizon.
+        norm c. At 1, to 10·n·eps, a conversion needs a horizon.
 
     Returns
     -------
@@ -114,12 +125,13 @@ def contractive(module: torch.nn.Module, norm: float = 0.99) -> torch.nn.Module:
     """
     from torch.nn.utils import parametrize
 
-    if not isinstance(norm, int | float) or not 0 < norm <= 1:
+    if not 0 < (norm := size_of("norm", norm)) <= 1:
         raise ValueError(f"norm is {norm!r}; it must be above 0 and at most 1.")
-    found = [at for at in recurrent_weights(module) if cut_at(*at) != norm]
-    for part, name in found:
-        require_parameter(part, name)
-    for part, name in found:
+    found = [at for at in recurrent_weights(module) if cut_at(*at[:2]) != norm]
+    for at in found:
+        require_parameter(*at)
+        require_numbers(at[1], getattr(*at[:2]))
+    for part, name, _ in found:
         parametrize.register_parametrization(part, name, cut_class()(norm))
     return module
 
@@ -137,21 +149,31 @@ def cut_at(module: torch.nn.Module, name: str) -> float | None:
 _REMOVERS = {"WeightNorm": "remove_weight_norm", "SpectralNorm": "remove_spectral_norm"}
 
 
-def require_parameter(module: torch.nn.Module, name: str) -> None:
+def require_parameter(module: torch.nn.Module, name: str, path: str = "") -> None:
     """Refuse a weight that is made of other values, with the call that leaves a Parameter."""
     from torch.nn.utils import parametrize
 
+    at = f"module.get_submodule({path!r})" if path else "module"
     if parametrize.is_parametrized(module, name):
-        way = f"torch.nn.utils.parametrize.remove_parametrizations(module, {name!r})"
+        way = f"torch.nn.utils.parametrize.remove_parametrizations({at}, {name!r})"
     elif name not in module._parameters:
-        way = f"module.{name} = torch.nn.Parameter(module.{name}.detach())"
+        way = f"{at}.{name} = torch.nn.Parameter({at}.{name}.detach())"
         for hook in module._forward_pre_hooks.values():  # the older ways to the same
             if getattr(hook, "name", getattr(hook, "_tensor_name", None)) == name:
                 remover = _REMOVERS.get(type(hook).__name__, "prune.remove")
-                way = f"torch.nn.utils.{remover}(module, {name!r})"
+                way = f"torch.nn.utils.{remover}({at}, {name!r})"
     else:
         return
     raise ValueError(f"{name} is no plain Parameter but made of other values; first call {way}.")
+
+
+def require_numbers(name: str, value: torch.Tensor) -> None:
+    """Refuse weights that are neither float32 nor float64, or not finite."""
+    if str(value.dtype) not in ("torch.float32", "torch.float64"):
+        allowed = "allowed: float32, float64. Call module.float() first"
+        raise TypeError(f"{name} is {value.dtype}; {allowed}.")
+    if not value.isfinite().all():
+        raise ValueError(f"{name} has entries that are infinite or nan; all must be finite.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +227,7 @@ def nearest_contraction(
     for at in given:
         require_parameter(*at)
     near, norms, distances = contractive(copy.deepcopy(module), norm), [], []
-    for (old, name), (new, _) in zip(given, recurrent_weights(near), strict=True):
+    for (old, name, _), (new, *_) in zip(given, recurrent_weights(near), strict=True):
         remove_parametrizations(new, name)
         W = getattr(old, name).detach()
         norms.append(float(torch.linalg.matrix_norm(W, 2)))
@@ -223,11 +245,11 @@ def _outputs(module: torch.nn.Module, data: Any) -> torch.Tensor:
     import torch
 
     still = copy.deepcopy(module).eval()
-    x, *rest = data if isinstance(data, tuple) else (data,)
+    x, *rest = data if type(data) is tuple else (data,)  # a packed sequence is no plain tuple
     with torch.no_grad():
         if isinstance(still, torch.nn.RNNCell) and x.ndim == 3:
             states = accumulate(x[1:], lambda h, step: still(step, h), initial=still(x[0], *rest))
             return torch.stack(list(states))
         y = still(x, *rest)
     first: torch.Tensor = y[0] if isinstance(y, tuple) else y
-    return first
+    return first.data  # of a packed sequence, too

@@ -47,6 +47,7 @@ class Conversion:
     difference: float  # of outputs on random inputs with ‖x⁽ᵏ⁾‖₂ ≤ X, over the largest output
     state_scale: tuple[float, float]  # largest and least d of the last layer; 1, 1 where unscaled
     padded: tuple[str, ...]  # tensors widened to read the new state
+    added: tuple[str, ...]  # biases that the network did not have
     copied: tuple[str, ...]  # other tensors of the file, copied as they are
 
     def __str__(self) -> str:
@@ -55,7 +56,8 @@ class Conversion:
         most, least = self.state_scale
         undone = "the tensors padded undo it" if self.padded else "divide by it before a readout"
         scale = f"{least:.4g} to {most:.4g} ({undone}; all of it in the file's metadata)"
-        padded, copied = (", ".join(map(shown, names)) for names in (self.padded, self.copied))
+        texts = (self.padded, self.added, self.copied)
+        padded, added, copied = (", ".join(map(shown, names)) for names in texts)
         if copied and not padded:
             reads = f"what reads the state reads its first {self.hidden_size} units"
             copied += f" ({reads}; --pad-readout KEY widens it)"
@@ -67,6 +69,7 @@ class Conversion:
             "difference": f"{self.difference:.2g} (largest, relative to the largest output{large})",
             "state scale": scale if self.state_scale != (1, 1) else "",
             "padded": padded,
+            "added": f"{added} (load it into a module with bias=True)" if added else "",
             "copied as is": copied,
             "written to": shown(str(self.destination)),
         }
@@ -95,7 +98,8 @@ def convert_file(
     destination : .safetensors file to write, by a temporary name and a rename.
     input_bound, horizon, initial_bound, rescale : as for `to_unitary`.
     nonlinearity : "relu" or "tanh", when the file's metadata names none; never assumed.
-    prefix : which network of several in the file, such as "encoder."; the others are copied.
+    prefix : which network of several in the file, such as "encoder."; the others are copied. Its
+        metadata then have the prefix, too: "encoder.nonlinearity", "encoder.state_scale".
     pad_readout : names of (p, n) tensors that read the last layer's state, such as "fc.weight":
         they are widened to the new size, and undo the scaling, so that the whole model loads again.
     overwrite : replace an existing destination; a link stays a link.
@@ -108,8 +112,9 @@ def convert_file(
     source, destination = Path(source), Path(destination)
     _check_paths(source, destination, overwrite)
     metadata, tensors = read_tensors(source)
-    nonlinearity = _nonlinearity(metadata.get("nonlinearity"), nonlinearity)
-    prefix, ends = _network_in(tensors, prefix)
+    prefix, ends, tag = _network_in(tensors, prefix)
+    stored = metadata.get(f"{tag}nonlinearity", metadata.get("nonlinearity", ""))
+    nonlinearity = _nonlinearity(stored.lower(), nonlinearity)
     own = _own(tensors, prefix, ends)
     given = {name: tensor.array() for name, tensor in own.items()}
     layers = read_layers(given, ends, nonlinearity)
@@ -120,30 +125,32 @@ def convert_file(
     unitary, scale, X = read_layers(arrays, ends), scales[-1], float(input_bound)
     keys = [pad_readout] if isinstance(pad_readout, str) else pad_readout
     padded = {key: _widened(others, key, scale, unitary[0].n) for key in keys}
-    names = {"padded": tuple(padded), "copied": tuple(n for n in others if n not in padded)}
+    names = {"padded": tuple(padded), "copied": tuple(n for n in others if n not in padded),
+             "added": tuple(n for n in new if n not in tensors)}  # fmt: skip
     report = _report(layers, unitary, scale, X, horizon, destination=destination, **names)
-    note = {"nonlinearity": "relu", "units": str(layers[0].n), "input_bound": repr(X)}
-    if rescale:
-        note["state_scale"] = json.dumps([d.astype(float).tolist() for d in scales])
+    note = {"nonlinearity": "relu", "units": str(layers[0].n), "input_bound": repr(X),
+            "state_scale": json.dumps([d.astype(float).tolist() for d in scales])}  # fmt: skip
+    note = {tag + key: value for key, value in note.items()}
     write_tensors(destination, others | padded | new, metadata | note)
     return report
 
 
 def _check_paths(source: Path, destination: Path, overwrite: bool) -> None:
-    for role, path in {"source": source, "destination": destination}.items():
-        if path.suffix != ".safetensors":
-            raise ValueError(
-                f"{role} is {path}; it must be a .safetensors file. Pickles (.pt, .pth, .bin) can "
-                "run code: save with safetensors.torch.save_file(module.state_dict(), PATH, "
-                'metadata={"nonlinearity": "relu"}).'
-            )
+    if source.suffix != ".safetensors":
+        raise ValueError(
+            f"source is {source}; it must be a .safetensors file. Pickles (.pt, .pth, .bin) can "
+            "run code: save with safetensors.torch.save_file(module.state_dict(), PATH, "
+            'metadata={"nonlinearity": "relu"}).'
+        )
+    if destination.suffix != ".safetensors":
+        raise ValueError(f"destination is {destination}; its name must end in .safetensors.")
     if not destination.parent.is_dir() or destination.is_dir():
         raise ValueError(f"destination is {destination}; it must be a file in an existing folder.")
     if destination.exists() and not overwrite:
         raise FileExistsError(f"destination {destination} exists; name another, or use --force.")
 
 
-def _nonlinearity(stored: str | None, given: str | None) -> str:
+def _nonlinearity(stored: str, given: str | None) -> str:
     if stored and given and stored != given:
         raise ValueError(f"the file says nonlinearity {stored!r}, the call {given!r}.")
     if not (chosen := stored or given):
@@ -154,10 +161,13 @@ def _nonlinearity(stored: str | None, given: str | None) -> str:
     return chosen
 
 
-def _network_in(tensors: Tensors, prefix: str | None) -> tuple[str, list[str]]:
-    """Find the one network meant: the prefix of its names, and what they end in, layer by layer."""
-    derived = {name: at[1] or at[2] for name in sorted(tensors)
-               if name.startswith(prefix or "") and (at := _DERIVED.search(name))}  # fmt: skip
+def _network_in(tensors: Tensors, prefix: str | None) -> tuple[str, list[str], str]:
+    """Find the one network meant: the prefix of its names, and what they end in, layer by layer.
+
+    And the prefix of its metadata, none where the file has no other network.
+    """
+    derived = {name: m[1] or m[2] for name in sorted(tensors)
+               if (m := _DERIVED.search(name)) and prefix in (None, name[: m.start()])}  # fmt: skip
     if derived:
         raise ValueError(
             f"the file holds {', '.join(map(shown, derived))}: values from which weights are made. "
@@ -177,7 +187,8 @@ def _network_in(tensors: Tensors, prefix: str | None) -> tuple[str, list[str]]:
         )
     layer = re.compile(re.escape(meant[0]) + r"weight_hh_l\d+")
     count = sum(layer.fullmatch(name) is not None for name in tensors)
-    return meant[0], [f"_l{k}" for k in range(count)] or [""]
+    ends = [f"_l{k}" for k in range(count)] or [""]
+    return meant[0], ends, meant[0] if len(found) > 1 else ""
 
 
 def _own(tensors: Tensors, prefix: str, ends: list[str]) -> Tensors:
@@ -204,7 +215,7 @@ def _faults(own: Tensors, ends: list[str]) -> Iterator[str]:
     expected |= {f"bias_{kind}{end}": (n,) for kind in ("ih", "hh") for end in ends if bias}
     for name in sorted(own.keys() - expected):
         if name.endswith("_reverse"):
-            yield f"{name} is of a bidirectional network; convert its directions as two networks."
+            yield f"{name} is of a bidirectional network; save each direction of each layer alone."
         yield f"{name} has no place in an RNN of {len(ends)} layer(s); remove it, or complete it."
     for name, wanted in expected.items():
         tensor = own.get(name)

@@ -16,6 +16,7 @@ from companion.theory.dilation import (
     NotContractiveError,
     contracting_scaling,
     norm_tolerance,
+    scaled,
     scaling_advice,
 )
 from companion.theory.network import RNN, Array, is_contractive, spectral_norm
@@ -87,9 +88,12 @@ def _scaling(layer: RNN) -> Array:
     norm, ones = spectral_norm(layer), np.ones(layer.n, dtype=layer.dtype)
     if norm < _NEAR_ONE or np.abs(np.linalg.eigvals(layer.W)).max() >= 1:
         return ones
-    d = contracting_scaling(layer.W).astype(layer.dtype)
-    after = spectral_norm(rescaled(layer, d))
-    gains = after < 1 and (norm >= 1 or 1 - after > 2 * (1 - norm))
+    d = contracting_scaling(layer.W)
+    if d.max() / d.min() > float(np.finfo(layer.dtype).max) ** 0.98:  # out of the dtype's range
+        return ones
+    d = d.astype(layer.dtype)
+    tolerance, after = norm_tolerance(layer.W), spectral_norm(scaled(layer.W, d))
+    gains = norm > 1 + tolerance >= after or 1 - after > max(2 * (1 - norm), tolerance)
     return d if gains else ones
 
 
@@ -99,12 +103,19 @@ def _require_norm(layer: RNN, horizon: int | None, rescaled_already: bool) -> No
     over = norm > 1 + norm_tolerance(layer.W)
     if is_contractive(layer) or (horizon is not None and not over):
         return
-    known, least = scaling_advice(layer.W)
-    ways = []
-    if least < min(1, norm) and not rescaled_already:
-        ways += [f"rescale=True (--rescale), which brings it down to {least:.4g}"]
+    after = layer if rescaled_already else rescaled(layer, _scaling(layer))
+    known, least = scaling_advice(layer.W) if over and not is_contractive(after) else ("", norm)
+    ways, size = [], spectral_norm(after)
+    brings = f"rescale=True (--rescale), which brings it down to {size:.4g}"
+    steps = "horizon=T (--horizon T), the number of steps for which the equality must hold"
+    if is_contractive(after):
+        ways += [brings]
+    elif over and size <= 1 + norm_tolerance(layer.W):
+        ways += [f"{brings}, and with it {steps}"]
+    elif least < 1:  # by a scaling out of this dtype's range
+        ways += [f"float64 (module.double()) and rescale=True, down to {least:.4g}"]
     if not over:
-        ways += ["horizon=T (--horizon T), the number of steps for which the equality must hold"]
+        ways += [steps]
     if ways:
         why = "" if over else ", not below 1 beyond rounding, so states may grow for ever"
         raise NotContractiveError(f"‖W‖₂ is {norm:.6g}{why}. Give {'; or '.join(ways)}.")

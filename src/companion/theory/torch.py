@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex, TypeVar, ca
 
 import numpy as np
 
-from companion.theory.contractive import cut_at, endings, require_parameter
+from companion.theory.checks import size_of
+from companion.theory.contractive import cut_at, endings, require_numbers, require_parameter
 from companion.theory.layers import named_arrays, read_layers, unitary_layers
 from companion.theory.network import RNN
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     Recurrent = torch.nn.RNN | torch.nn.RNNCell
     Kind = TypeVar("Kind", torch.nn.RNN, torch.nn.RNNCell)
 
-_CELL_CALLS = 100  # steps of a cell that are checked: a hook costs more than 2% of so short a call
+_SHORT = 100  # a check costs more than 2% of a call of fewer steps; so many short ones get it
 
 
 def to_unitary(
@@ -32,9 +33,8 @@ def to_unitary(
 ) -> Kind:
     """Convert a `torch.nn.RNN` or `RNNCell` into an equal one with orthogonal recurrent matrices.
 
-    Every layer is replaced by its unitary equivalent (theorem 1); the state bound of a layer is the
-    input bound of the next. torch keeps one hidden size for all layers, so a layer that needs fewer
-    new units is padded with units that stay 0 behind an identity block.
+    Every layer becomes its unitary equivalent (theorem 1), for inputs within the state bound of the
+    layer below. torch has one hidden size: a layer of fewer new units gets others, which stay 0.
 
     Parameters
     ----------
@@ -46,8 +46,9 @@ def to_unitary(
         (padded with zeros to the new size); 0 for torch's default.
     rescale : let a layer with ‖W‖₂ ≥ 0.99 be scaled by a diagonal D where that lowers the norm.
         Its first n units are then D h: divide by ``result.state_scale[layer]`` (1 elsewhere).
-    check : let the result warn, once, of inputs beyond the bound or the horizon (an RNNCell in its
-        first 100 steps). False leaves the forward hook that does it out.
+    check : let the result warn, once, of an input or an initial state beyond its bound, or of more
+        steps than the horizon (in several calls, where the state is handed on). Calls of under 100
+        steps are checked 100 times. False: no hook, for torch.jit.script and torch.func.
 
     Returns
     -------
@@ -75,11 +76,11 @@ def to_unitary(
     given = read_layers(arrays, endings(module), module.nonlinearity)
     layers, scales = unitary_layers(given, input_bound, horizon, initial_bound, rescale)
     result = _module(module, layers)
-    # Not in the state dict, which stays that of a plain torch.nn.RNN.
     scale = torch.tensor(np.array(scales)).to(next(result.parameters()).device)
-    result.register_buffer("state_scale", scale, persistent=False)
+    result.register_buffer("state_scale", scale, persistent=False)  # not in the state dict
     if check:
-        result.register_forward_pre_hook(BoundCheck(module, input_bound, horizon), with_kwargs=True)
+        hook = BoundCheck(input_bound, initial_bound, scale, horizon)
+        result.register_forward_pre_hook(hook, with_kwargs=True)
     return cast("Kind", result.train(module.training))
 
 
@@ -126,7 +127,8 @@ def _require_fit(module: Any) -> None:
     if "forward" in vars(module) or type(module).forward not in [kind.forward for kind in kinds]:
         raise TypeError(f"{type(module).__name__} has a forward of its own; allowed: torch's.")
     if getattr(module, "bidirectional", False):
-        raise ValueError("module is bidirectional; convert its directions as two one-way modules.")
+        way = "convert each direction of each layer as a one-way module of one layer"
+        raise ValueError(f"module is bidirectional; {way}.")
     if getattr(module, "dropout", 0) and module.training:
         raise ValueError(
             f"dropout is {module.dropout}: its random masks would fall on other units. Call "
@@ -135,10 +137,7 @@ def _require_fit(module: Any) -> None:
     for name, value in _weights(module).items():
         if cut_at(module, name) is None:
             require_parameter(module, name)
-        if value.dtype not in (torch.float32, torch.float64):
-            raise TypeError(
-                f"{name} is {value.dtype}; allowed: float32, float64. Call module.float() first."
-            )
+        require_numbers(name, value)
     for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()):
         if not isinstance(hook, BoundCheck):
             raise ValueError(
@@ -150,30 +149,37 @@ def _require_fit(module: Any) -> None:
 class BoundCheck:
     """Warn once when a converted module is fed more than its equality covers; a forward hook."""
 
-    def __init__(self, module: Recurrent, input_bound: Any, horizon: Any) -> None:
-        self.input_bound, self.horizon = float(input_bound), horizon and int(horizon)
-        self.calls = None if hasattr(module, "num_layers") else _CELL_CALLS
+    def __init__(self, bound: Any, start: Any, scale: torch.Tensor, horizon: Any) -> None:
+        self.input_bound, self.horizon = size_of("input_bound", bound), horizon and int(horizon)
+        self.initial_bound = size_of("initial_bound", start) * float(scale.max())
+        self.short, self.steps = _SHORT, 0  # short calls left, steps since the state was last new
 
     def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Look at the input of one call, unless torch traces it; go when all is said."""
         import torch
 
-        if torch.compiler.is_compiling() or torch._C._is_tracing():
+        given, state = [*args, *(kwargs.get(name) for name in ("input", "hx")[len(args) :])][:2]
+        if given is None or torch.compiler.is_compiling() or torch._C._is_tracing():
             return
-        given = args[0] if args else kwargs["input"]
         x = given.data  # of a tensor, and of a packed sequence
-        steps = len(getattr(given, "batch_sizes", ()))
-        if not steps and hasattr(module, "num_layers"):
+        steps = len(getattr(given, "batch_sizes", "1"))
+        if isinstance(given, torch.Tensor) and hasattr(module, "num_layers"):
             steps = x.shape[1 if module.batch_first and x.ndim == 3 else 0]
-        norm = float(torch.linalg.vector_norm(x, dim=-1).max()) if x.numel() else 0.0
-        slack = 1 + 10 * x.shape[-1] * torch.finfo(x.dtype).eps
-        said = ""
+        state = x.new_zeros(1) if state is None else state.detach()
+        norm, start = (float(torch.linalg.vector_norm(v, dim=-1).max()) if v.numel() else 0.0
+                       for v in (x, state))  # fmt: skip
+        slack = 1 + 10 * max(x.shape[-1], module.hidden_size) * torch.finfo(x.dtype).eps
+        bound, first, said = self.initial_bound, not self.steps, ""
+        carried = start > bound * slack
+        self.steps = steps + self.steps * carried
         if norm > self.input_bound * slack:
             said = f"an input of norm {norm:.4g} is above the input bound {self.input_bound:.4g}"
-        elif self.horizon is not None and steps > self.horizon:
-            said = f"{steps} steps are more than the horizon {self.horizon}"
-        self.calls = None if self.calls is None else self.calls - 1
-        if said or self.calls == 0:
+        elif first and carried:
+            said = f"a state of norm {start:.4g} is above the initial bound {bound:.4g}"
+        elif self.horizon is not None and self.steps > self.horizon:
+            said = f"{self.steps} steps are more than the horizon {self.horizon}"
+        self.short -= steps < _SHORT
+        if said or not self.short:
             key = next(k for k, hook in module._forward_pre_hooks.items() if hook is self)
             del module._forward_pre_hooks[key], module._forward_pre_hooks_with_kwargs[key]
         if said:
