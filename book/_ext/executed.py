@@ -78,6 +78,8 @@ def show_origin(app: Sphinx, page: str, _template: str, context: Any, _doctree: 
     context["executed"] = {"text": text.is_file(), **record}
     context["data_files"] = data
     if record:
+        rerun = "id" in record  # which says what it was given, and has its files beside it
+        context["executed"]["again"] = command(record, {} if rerun else record["parameters"])
         own = Path(app.outdir, "_records", "pages", f"{notebook.stem}.json")
         own.parent.mkdir(parents=True, exist_ok=True)
         own.write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")

@@ -81,8 +81,10 @@ def link_repository(app: Sphinx, config: Any) -> None:
 
 
 def lead_on(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Make a page at each old address that leads to the new one."""
+    """Make a page at each old address that leads to the new one, unless a page is there."""
     for old, new in app.config.moved_pages.items():
+        if old in app.env.found_docs:  # in a rerun, or of one's own
+            continue
         page, hash_, anchor = new.partition("#")
         to = app.builder.get_relative_uri(old, page) + hash_ + anchor
         yield old, {"to": to}, "moved.html"

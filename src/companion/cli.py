@@ -171,6 +171,7 @@ def sweep(
     from companion.running import sweep as sweeps
     from companion.running.grid import expand
     from companion.running.page import load_page
+    from companion.running.run import done
 
     root = checkout()
     page, out = load_page(root, notebook), out or root / "runs"
@@ -183,12 +184,17 @@ def sweep(
     if dry_run:
         sweeps.plan(todo, out, say)
         return
-    count = sweeps.sweep(
-        todo, root, out, scheduler=scheduler, workers=workers, fork=not fresh, say=say
-    )
-    say(f"{count['done']} done, {count['skipped']} skipped, in {out / page.name}")
-    for one in todo if html else ():
+    options: Any = {"scheduler": scheduler, "workers": workers, "fork": not fresh, "say": say}
+    failed = None
+    try:
+        count = sweeps.sweep(todo, root, out, **options)
+        say(f"{count['done']} done, {count['skipped']} skipped, in {out / page.name}")
+    except RuntimeError as error:  # some runs failed; the others get their pages
+        failed = error
+    for one in (r for r in todo if html and done(out / page.name / r.id)):
         _html(one, root, out / page.name / one.id, out)
+    if failed:
+        raise failed
 
 
 @app.command()

@@ -44,8 +44,9 @@ def page(tmp_path_factory: pytest.TempPathFactory, write_page: Callable[..., Pat
     for path in (ROOT / "notebooks").iterdir():
         if path.is_file():
             shutil.copy(path, root / "notebooks")
-    write_page(root, "demo", "n: int = 4  # states, 1 to 64", CODE)
-    run = load_page(root, "demo").run([("n", "5")])
+    # a name that an old address of the book has, too
+    write_page(root, "figure-4", "n: int = 4  # states, 1 to 64", CODE)
+    run = load_page(root, "figure-4").run([("n", "5")])
     folder, _ = perform(run, root, root / "runs")
     return write_html(run, root, folder, root / ".cache")
 
@@ -68,8 +69,13 @@ def test_a_rerun_is_one_file_that_shows_all_of_the_page(
     assert opened.locator("html").get_attribute("data-theme") == scheme
     text = opened.locator("article").inner_text()
     assert "{prf" not in text and "$" not in text  # noqa: PT018
-    assert "n = 5 (the book has 4)" in text.replace("\xa0", " ")
+    assert "n = 5 (the page has 4)" in text.replace("\xa0", " ")
     assert "twice 10" in text
+    origin = opened.locator("aside.executed")
+    assert "To run it again: companion run figure-4 -p n=5." in origin.inner_text()
+    links = [a.get_attribute("href") for a in origin.get_by_role("link").all()]
+    assert {"record.json", "figure-4.ipynb"} <= set(links)
+    assert all((page.parent / name).is_file() for name in ("record.json", "figure-4.ipynb"))
     assert opened.locator("div.proof .katex").count() > 1
     assert opened.locator("article img, article svg").count() >= 1
     for image in opened.locator("article img").all():

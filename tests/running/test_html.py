@@ -20,7 +20,9 @@ PAGE = """<html><head>
 <script defer src="../_static/late.js"></script>
 <script src="../_static/searchtools.js"></script>
 </head><body><div class="bd-sidebar-primary">menu</div>
-<div class="live-bar">run</div><div class="live">figure</div>
+<div class="live-bar">run</div>
+<div class="live"><div class="live-drawing">figure</div></div>
+<a href="record.json" data-beside>record</a>
 <img src="../_images/p%20q.png"/>
 <a href="other.html#x">other</a><a href="demo.html#y">here</a><a href="#z">near</a>
 <a href="gone.html">gone</a><a href="https://example.org/">far</a>
@@ -62,6 +64,7 @@ def test_all_that_a_page_names_is_in_it(site: Path, tmp_path: Path) -> None:
     assert 'href="#z"' in text
     assert 'href="https://example.org/"' in text
     assert "<span>gone</span>" in text
+    assert '<a data-beside="" href="record.json">record</a>' in text  # it lies beside the page
     address = html._one_file(page, tmp_path / "no book", "https://example.org/b/")
     assert 'href="https://example.org/b/notebooks/other.html#x"' in address
 
@@ -74,11 +77,28 @@ def test_the_note_says_what_differs_from_the_book(
     run = load_page(root, "demo").run([("n", "5")])
     nbformat.write(run.page.notebook(), tmp_path / "demo.ipynb")
     (tmp_path / "record.json").write_text(json.dumps({"finished": "2026-01-02T03:04:05"}))
-    nb = nbformat.reads(html._explained(run, tmp_path), as_version=4)
+    nb = nbformat.reads(html._explained(run, tmp_path, "book"), as_version=4)
     title, note = nb.cells[0].source.split("\n", 1)
     assert title == "# Demo"
     assert "A rerun, 2026-01-02" in note
     assert "With `n = 5` (the book has `4`), `m = 2`." in note
+    assert "the text is the book's" in note
+
+
+def test_the_note_stands_below_the_title_and_shows_values_as_they_are(
+    tmp_path: Path, make_checkout: Callable[..., Path], write_page: Callable[..., Path]
+) -> None:
+    """Whatever stands above the title, and whatever stands in a value."""
+    root = make_checkout(tmp_path / "checkout")
+    path = write_page(root, "demo", 's: str = "x"  # a text', "s")
+    path.write_text(path.read_text().replace("# Demo", "(target)=\n# Demo"))
+    run = load_page(root, "demo").run([("s", "a`b``$x$ <b>")])
+    nbformat.write(run.page.notebook(), tmp_path / "demo.ipynb")
+    (tmp_path / "record.json").write_text(json.dumps({"finished": "2026-01-02T03:04:05"}))
+    nb = nbformat.reads(html._explained(run, tmp_path, "page"), as_version=4)
+    lines = nb.cells[0].source.splitlines()
+    assert lines[:2] == ["(target)=", "# Demo"]
+    assert "``` s = 'a`b``$x$ <b>' ``` (the page has `'x'`)" in nb.cells[0].source
 
 
 def test_where_there_is_no_book_it_is_said(

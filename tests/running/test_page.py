@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -500,6 +501,35 @@ def test_a_stopped_run_leaves_nothing_that_looks_complete(
     assert message.startswith("done")
     assert runs.done(folder)
     assert [p.name for p in out.iterdir()] == [folder.name]  # what was killed is cleaned away
+
+
+def test_ctrl_c_while_the_kernel_ends(root: Path, write: Write) -> None:
+    """After the last cell, at moments of the kernel's end: in words, or the run is done."""
+    write(root, "demo", "print(1)")
+    for wait in (0.0, 0.03, 0.1, 0.2, 0.4):
+        process = start(root, "run", "demo", "--no-html")
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "cell 2 of 2" in line:
+                break
+        time.sleep(wait)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        shutil.rmtree(root / "runs/demo", ignore_errors=True)
+        said = "companion run: interrupted; nothing half-written is left\n"
+        assert (process.returncode, errors.endswith(said)) in ((130, True), (0, False)), errors
+
+
+def test_results_that_make_no_table_are_a_failure_at_once(root: Path, write: Write) -> None:
+    code = (
+        "import json, os\nfrom pathlib import Path\nvalues = Path(os.environ['COMPANION_RESULTS'])"
+    )
+    for values in ("{'spans': [1, 2]}", "[1]", "'text'"):
+        write(
+            root, "demo", f"{code}\n_ = (values / 'values.json').write_text(json.dumps({values}))"
+        )
+        with pytest.raises(Failed, match=r"demo ran, but .*values\.json: allowed: an object of"):
+            runs.perform(pages.load_page(root, "demo").run(), root, root / "runs")
 
 
 RESUMED = """

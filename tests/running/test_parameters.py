@@ -32,7 +32,7 @@ def test_a_parameters_cell_is_read_not_run() -> None:
         "float in (0, 1]",
         "int in [0, 9223372036854775807]",
         "one of a, b",
-        "text of printable characters",
+        "text of printable characters, not empty",
         "true or false",
     ]
 

@@ -156,6 +156,14 @@ def test_a_bad_grid_is_refused(page: pages.Page, grids: list[str], message: str)
         grid.expand(page, grids)
 
 
+def test_what_is_fixed_is_not_blamed_on_the_grid(page: pages.Page) -> None:
+    for fixed, message in (("n=99", "^parameter n is '99'"), ("m=1", "^parameter 'm' is unknown")):
+        with pytest.raises(Refused, match=message):
+            grid.expand(page, ["seed=1,2"], None, [fixed])
+    with pytest.raises(Refused, match="parameter n is given twice"):
+        grid.expand(page, ["n=1,2"], None, ["n=3"])
+
+
 def expand(page: pages.Page, text: str, *grids: str) -> list[pages.Run]:
     path = Path(os.environ["TMPDIR"]) / "points.yaml"
     path.write_text(text)
@@ -810,6 +818,16 @@ def test_a_killed_scheduler_ends_the_sweep_and_the_same_command_resumes(
     code, said, _ = finish(begin(root, *args))
     assert code == 0
     assert "1 done, 1 skipped" in said
+
+
+def test_a_failed_run_takes_no_other_its_page(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(cli, "_html", lambda run, *_: made.append(run.values["n"]))
+    assert companion(root, "sweep", "demo", "--workers", "1", "--grid", "n=6,7,8", "--html") == 1
+    assert made == [6, 8]
+    assert "1 of 3 runs failed" in capsys.readouterr().err
 
 
 def test_workers_of_this_machine(root: Path) -> None:

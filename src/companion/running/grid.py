@@ -54,6 +54,8 @@ def expand(
     """
     named = [(name, text.split(",")) for name, text in pairs(grids, "--grid")]
     same = [(name, [text]) for name, text in pairs(fixed)]
+    if not {name for name, _ in same} & {name for name, _ in named}:
+        page.run((name, text) for name, (text,) in same)  # what is wrong there, said of no grid
     found: dict[str, Run] = {}
     todo = 0
     for where, block in [("--grid", Axes())] if blocks is None else blocks:

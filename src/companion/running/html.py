@@ -29,7 +29,7 @@ from companion.theory.files import write_whole
 _LEFT_OUT = (
     ".bd-sidebar-primary, .primary-toggle, .search-button, #pst-search-dialog, .prev-next-footer, "
     ".dropdown-download-buttons, .dropdown-source-buttons, .dropdown-launch-buttons, "
-    "[class^=live-], .skip-link, link:not([rel=stylesheet])"
+    ".live-bar, .skip-link, link:not([rel=stylesheet])"
 )
 _SCRIPTS_LEFT_OUT = re.compile(r"search|language_data|live/|companion\.js")
 # What the site's own script loads where a page has such a figure.
@@ -55,10 +55,10 @@ def write_html(run: Run, root: Path, folder: Path, cache: Path) -> Path:
     place = cache / "html"
     place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / "lock"):
-        source = _source(root, place / "source", name)
+        source, whose = _source(root, place / "source", name)
         page = source / "notebooks" / f"{name}.ipynb"
         page.unlink(missing_ok=True)
-        page.write_text(_explained(run, folder), encoding="utf-8")
+        page.write_text(_explained(run, folder, whose), encoding="utf-8")
         made = place / "site" / "notebooks" / f"{name}.html"
         made.unlink(missing_ok=True)
         parents = str(Path(__file__).parents[2])
@@ -75,8 +75,11 @@ def write_html(run: Run, root: Path, folder: Path, cache: Path) -> Path:
     return folder / f"{name}.html"
 
 
-def _source(root: Path, source: Path, name: str) -> Path:
-    """Make a folder of links that looks like the checkout, whose contents name the page."""
+def _source(root: Path, source: Path, name: str) -> tuple[Path, str]:
+    """Make a folder of links that looks like the checkout, whose contents name the page.
+
+    And say whose its text is: of the book or, for a page of one's own, of the page.
+    """
     (source / "notebooks").mkdir(parents=True, exist_ok=True)
     for folder in (source, source / "notebooks"):
         for link in folder.iterdir():
@@ -89,29 +92,37 @@ def _source(root: Path, source: Path, name: str) -> Path:
         if path.suffix != ".md":
             (source / "notebooks" / path.name).symlink_to(path)
     toc = (root / "book" / "_toc.yml").read_text("utf-8")
-    if not re.search(rf"notebooks/{name}\s*$", toc, re.MULTILINE):  # a page of one's own
+    own = not re.search(rf"notebooks/{name}\s*$", toc, re.MULTILINE)
+    if own:
         toc += f"  - caption: Own pages\n    chapters:\n      - file: notebooks/{name}\n"
     (source / "toc.yml").write_text(toc, encoding="utf-8")
-    return source
+    return source, "page" if own else "book"
 
 
-def _explained(run: Run, folder: Path) -> str:
+def _explained(run: Run, folder: Path, whose: str) -> str:
     """Return the run's notebook with a note at its top that says what it is."""
     record = json.loads((folder / "record.json").read_text("utf-8"))
     nb = nbformat.read(folder / f"{run.page.name}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+
+    def code(text: str) -> str:  # between more backticks than stand in it
+        fence, space = "`" * (1 + max(map(len, re.findall("`*", text)))), " " * ("`" in text)
+        return f"{fence}{space}{text}{space}{fence}"
+
     given = [(p.name, run.values[p.name], p.default) for p in run.page.parameters]
     rows = [
-        f"`{name} = {value!r}`" + f" (the book has `{default!r}`)" * (value != default)
+        code(f"{name} = {value!r}")
+        + f" (the {whose} has {code(repr(default))})" * (value != default)
         for name, value, default in given
     ]
     note = (
         f"\n:::{{admonition}} A rerun, {record['finished'][:10]}\n:class: important\n"
         f"With {', '.join(rows) or 'no parameters'}. Numbers, figures and checks are this run's; "
-        "the text is the book's, which was written at its own parameters.\n:::\n"
+        f"the text is the {whose}'s, which was written at its own parameters.\n:::\n"
     )
     first = next(cell for cell in nb.cells if cell.cell_type == "markdown")
-    title, end, rest = first.source.partition("\n")
-    first.source = f"{title}\n{note}{end}{rest}"
+    title = re.search(r"^#.*$", first.source, re.MULTILINE)
+    end = title.end() if title else 0
+    first.source = f"{first.source[:end]}\n{note}\n{first.source[end:]}"
     nb.metadata["companion"] = {**nb.metadata.get("companion", {}), **record}
     text: str = nbformat.writes(nb)  # type: ignore[no-untyped-call]  # as nbformat leaves it
     return text
@@ -173,7 +184,7 @@ def _one_file(page: Path, site: Path, address: str) -> str:
             tag["src"] = _data(file(tag["src"]))
     for tag in soup.select("a[href]"):
         url, hash_, place = tag["href"].partition("#")
-        if re.match(r"[a-z]+:", url) or not url:
+        if re.match(r"[a-z]+:", url) or not url or "data-beside" in tag.attrs:
             continue
         there = os.path.relpath(file(url), page.parents[1].resolve())
         if file(url) == page.resolve():

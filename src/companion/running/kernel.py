@@ -8,6 +8,8 @@ library switch, no settings of the user or of the site.
 from __future__ import annotations
 
 import ast
+import asyncio
+import concurrent.futures
 import json
 import os
 import re
@@ -307,8 +309,9 @@ def _execute(
     finally:
         say("")
         manager: Any = client.km
-        if manager and manager.has_kernel:  # interrupted while it was starting
-            run_sync(manager.shutdown_kernel)(now=True)
+        if manager and manager.has_kernel:  # interrupted while it was starting, or ending
+            with suppress(asyncio.InvalidStateError, concurrent.futures.InvalidStateError):
+                run_sync(manager.shutdown_kernel)(now=True)  # whose end was noted already
     return not failure or number > 0, failure and f"{number} of {len(code)}{failure}"
 
 

@@ -67,7 +67,7 @@ class Parameter:
             return f"a list with spaces between, {items}, none twice"
         if shown or self.interval:
             return f"one of {shown}" if shown else f"{self.type} in {self.interval}"
-        plain = {"bool": "true or false", "str": "text of printable characters"}
+        plain = {"bool": "true or false", "str": "text of printable characters, not empty"}
         return plain.get(self.type, self.type)
 
     def read(self, text: str) -> Value:

@@ -18,7 +18,7 @@ from companion.running.execute import KERNELSPEC, execute, stamped
 from companion.running.folders import cache, clean, lock_of, scratch_folder, writing
 from companion.running.kernel import Say, Setting, quiet
 from companion.running.page import Run
-from companion.running.record import Failed
+from companion.running.record import Failed, Refused
 from companion.theory.files import write_whole
 
 
@@ -33,6 +33,29 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return None
     whole = all(isinstance(found.get(name), kind) for name, kind in kinds.items())
     return found if whole and (folder / f"{found['notebook']}.ipynb").is_file() else None
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """Read the rows that a notebook wrote into ``values.json``; one empty row without the file.
+
+    Raises
+    ------
+    Refused : it holds something else.
+    """
+    if not path.is_file():
+        return [{}]
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"{path} is not JSON: {error}.") from error
+    rows = data if isinstance(data, list) else [data]
+    if not all(isinstance(row, dict) for row in rows) or not all(
+        isinstance(value, int | float | str | None) for row in rows for value in row.values()
+    ):
+        raise Refused(
+            f"{path}: allowed: an object of numbers, texts and booleans, or a list of such."
+        )
+    return rows
 
 
 def done(folder: Path) -> dict[str, Any] | None:
@@ -72,6 +95,10 @@ def produce(run: Run, work: Path, setting: Setting) -> Failed | None:
     nb = papermill.execute_notebook(nb, None, dict(run.values), prepare_only=True)
     state = provenance.git_state(setting.root)
     record, failure = execute(run.page, nb, work, setting)
+    try:
+        rows_of(work / "results" / "values.json")
+    except Refused as error:
+        failure = failure or Failed(f"{run.page.name} ran, but {error}")
     seeds = {name: value for name, value in run.values.items() if "seed" in name}
     record = {"id": run.id, **record, "parameters": dict(run.values), **state, "seeds": seeds}
     tables = {

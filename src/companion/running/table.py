@@ -8,17 +8,15 @@ several rows. Each row of the table is a run's parameters, then these.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from companion.running import record as provenance
 from companion.running.page import load_page
 from companion.running.record import Refused
-from companion.running.run import read_record
+from companion.running.run import read_record, rows_of
 from companion.theory.files import write_whole
 
 
@@ -70,31 +68,12 @@ def results(found: pd.DataFrame, *, older: bool = False) -> pd.DataFrame:
     for folder, record in zip(kept.folder, kept.record, strict=True):
         head = {"notebook": record["notebook"], "run": record["id"], "key": record["key"]}
         head |= record["parameters"]
-        for values in _values(folder):
+        for values in rows_of(folder / "results" / "values.json"):
             if both := sorted(head.keys() & values.keys()):
                 raise Refused(f"{folder}: values.json and the run both have {', '.join(both)}.")
             table.append(head | values)
     # as they were written: a column with gaps stays one of whole numbers
     return pd.DataFrame(table, dtype=object).convert_dtypes()
-
-
-def _values(folder: Path) -> list[dict[str, Any]]:
-    """Read the rows that a run's notebook wrote; one empty row where it wrote none."""
-    path = folder / "results" / "values.json"
-    if not path.is_file():
-        return [{}]
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise Refused(f"{path} is not JSON: {error}.") from error
-    rows = data if isinstance(data, list) else [data]
-    if not all(isinstance(row, dict) for row in rows) or not all(
-        isinstance(value, int | float | str | None) for row in rows for value in row.values()
-    ):
-        raise Refused(
-            f"{path}: allowed: an object of numbers, texts and booleans, or a list of such."
-        )
-    return rows
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -38,6 +38,8 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     ['note.txt']
     """
     target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {target.parent}.")
     if target.exists() and not target.is_file():  # a device or a pipe would be replaced
         raise FileExistsError(f"{path} exists and is not a file; name another.")
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
