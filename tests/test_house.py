@@ -21,7 +21,7 @@ ROW = re.compile(r"\| `(?P<room>[\w./]+)` \| [^|]+ \| (?P<may>[^|]+) \|")
 # the pages stand on, and neither is there yet; for the site's extensions 900 were wanted. Once all
 # went up, from 12227, 7140 and 788: for conversions that were silently wrong, advice that failed
 # when it was followed, and reruns whose page or table was not their own.
-LARGEST = {"package": 12309, "what the pages stand on": 7193, "extensions": 792}
+LARGEST = {"package": 12308, "what the pages stand on": 7193, "extensions": 792}
 LARGEST |= {"file": 400, "function": 60}
 VERB = re.compile(
     r"(?:Add|Allow|Answer|Apply|Ask|Be|Begin|Bound|Bring|Build|Call|Cast|Change|Check|Choose|"

@@ -277,6 +277,8 @@ def read(e: Evidence, claim: Claim) -> Finding:
         verdict, why = "depends on", "; ".join(against)
     elif found == "unfit":
         why = f"one size's interval covers too seldom, by {100 * numbers['short'][0]:.1f} points"
+        never = numbers.get("needed") == [np.inf]
+        why += ", and at another no number of systems would decide" if never else ""
     elif found == "open":
         why = would_decide(numbers, "systems")
     here = f"{shown(numbers, claim)} ({min(numbers['systems']):.0f} systems)"

@@ -50,11 +50,11 @@ def _together(parts: Sequence[Part], *names: str) -> Found:
     columns = zip(*(part.numbers for part in parts), strict=True)
     numbers = {k: [float(v) for v in of] for k, of in zip(names, columns, strict=True)}
     yes, no = all(part.yes for part in parts), any(part.no and not part.short for part in parts)
-    if not no and (short := max(part.short for part in parts)):
-        return numbers | {"short": [short]}, "unfit"
-    answer = "yes" if yes else "no" if no else "open"
-    if answer == "open" and (needed := max(part.needed for part in parts if not part.yes)):
-        numbers["needed"] = [needed]
+    short = max(part.short for part in parts)
+    needed = max((part.needed for part in parts if not (part.yes or part.short)), default=0.0)
+    answer = "no" if no else "unfit" if short else "yes" if yes else "open"
+    if answer in ("unfit", "open"):
+        numbers |= {k: [v] for k, v in (("short", short), ("needed", needed)) if v}
     return numbers, answer
 
 

@@ -76,10 +76,7 @@ def write_html(run: Run, root: Path, folder: Path, cache: Path) -> Path:
 
 
 def _source(root: Path, source: Path, name: str) -> tuple[Path, str]:
-    """Make a folder of links that looks like the checkout, whose contents name the page.
-
-    And say whose its text is: of the book or, for a page of one's own, of the page.
-    """
+    """Make links that look like the checkout, for one page; say whose its text is, book or page."""
     (source / "notebooks").mkdir(parents=True, exist_ok=True)
     for folder in (source, source / "notebooks"):
         for link in folder.iterdir():
