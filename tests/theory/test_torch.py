@@ -425,7 +425,7 @@ def test_short_calls_are_checked_a_hundred_times_and_long_ones_always() -> None:
     for _ in range(100):
         short(x)
     assert not short._forward_pre_hooks
-    long, rows = to_unitary(network(0), 1.0), torch.cat([x, x, x])
+    long, rows = to_unitary(network(0), 1.0), torch.cat([x] * 5)
     for _ in range(101):
         long(rows)
     with pytest.warns(UserWarning, match="above the input bound"):

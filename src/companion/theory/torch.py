@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Recurrent = torch.nn.RNN | torch.nn.RNNCell
     Kind = TypeVar("Kind", torch.nn.RNN, torch.nn.RNNCell)
 
-_SHORT = 100  # a check costs more than 2% of a call of fewer steps; so many short ones get it
+_SHORT, _CALLS = 200, 100  # a check costs over 2% of a call of fewer steps; how many of them get it
 
 
 def to_unitary(
@@ -47,7 +47,7 @@ def to_unitary(
     rescale : let a layer with ‖W‖₂ ≥ 0.99 be scaled by a diagonal D where that lowers the norm.
         Its first n units are then D h: divide by ``result.state_scale[layer]`` (1 elsewhere).
     check : let the result warn, once, of an input or an initial state beyond its bound, or of more
-        steps than the horizon (in several calls, where the state is handed on). Calls of under 100
+        steps than the horizon (in several calls, where the state is handed on). Calls of under 200
         steps are checked 100 times. False: no hook, for torch.jit.script and torch.func.
 
     Returns
@@ -152,7 +152,7 @@ class BoundCheck:
     def __init__(self, bound: Any, start: Any, scale: torch.Tensor, horizon: Any) -> None:
         self.input_bound, self.horizon = size_of("input_bound", bound), horizon and int(horizon)
         self.initial_bound = size_of("initial_bound", start) * float(scale.max())
-        self.short, self.steps = _SHORT, 0  # short calls left, steps since the state was last new
+        self.short, self.steps = _CALLS, 0  # short calls left, steps since the state was last new
 
     def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Look at the input of one call, unless torch traces it; go when all is said."""
@@ -165,9 +165,9 @@ class BoundCheck:
         steps = len(getattr(given, "batch_sizes", "1"))
         if isinstance(given, torch.Tensor) and hasattr(module, "num_layers"):
             steps = x.shape[1 if module.batch_first and x.ndim == 3 else 0]
-        state = x.new_zeros(1) if state is None else state.detach()
-        norm, start = (float(torch.linalg.vector_norm(v, dim=-1).max()) if v.numel() else 0.0
-                       for v in (x, state))  # fmt: skip
+        state = x.new_zeros(0) if state is None else state.detach()
+        norm, start = (float((v.square() @ v.new_ones(v.shape[-1])).max()) ** 0.5
+                       if v.numel() else 0.0 for v in (x, state))  # fmt: skip
         slack = 1 + 10 * max(x.shape[-1], module.hidden_size) * torch.finfo(x.dtype).eps
         bound, first, said = self.initial_bound, not self.steps, ""
         carried = start > bound * slack
