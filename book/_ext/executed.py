@@ -62,7 +62,7 @@ def show_origin(app: Sphinx, page: str, _template: str, context: Any, _doctree: 
     if notebook.suffix != ".ipynb":
         return
     record, text = page_record(notebook), notebook.with_suffix(".md")
-    data = [name[5:] for name in record.get("parts", {}) if name.startswith("data ")]
+    data = [p.removeprefix("data ") for p in record.get("parts", {}) if p.startswith("data ")]
     shipped = {BOOK.parent / name: name for name in data}
     if text.is_file():  # the theme ships the notebook; its text goes beside it
         shipped[text] = f"{page}.md"
