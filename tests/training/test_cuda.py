@@ -19,7 +19,7 @@ from companion.training import Options, Sequences, Student, fit, initial_theta
 from companion.training.engines import available
 from companion.training.engines.newton_schulz import NewtonSchulz
 from companion.training.reference import Reference
-from companion.training.students import Group, State
+from companion.training.students import Group, Model, State
 
 M, P, T = 2, 2, 6
 
@@ -32,7 +32,7 @@ def cuda() -> ModuleType:
 
     from companion.training.engines import cuda as module
 
-    assert isinstance(module.recur, InterpretedFunction)  # by tests/conftest.py
+    assert isinstance(module.forward, InterpretedFunction)  # by tests/conftest.py
     return module
 
 
@@ -46,9 +46,12 @@ def a_group(students: list[Student], options: Options, batch: int = 20) -> tuple
 
 @pytest.mark.parametrize("batch", [3, 16, 20])
 @pytest.mark.parametrize("n", [1, 4, 14, 17])
-def test_gradients_agree_with_float64_autograd(cuda: ModuleType, n: int, batch: int) -> None:
+@pytest.mark.parametrize("model", ["rnn", "lstm"])
+def test_gradients_agree_with_float64_autograd(
+    cuda: ModuleType, model: Model, n: int, batch: int
+) -> None:
     options = Options(optimiser="rmsprop", output_bias=True)  # keeps the gradient in `mean`
-    group, state = a_group([Student("rnn", n), Student("rnn", n, data=1, seed=1)], options)
+    group, state = a_group([Student(model, n), Student(model, n, data=1, seed=1)], options)
     state.theta[:, :, -1] += 0.1
     batches = np.arange(batch)[None]
     exact, loss = Reference(group, torch.float64).advance(state, batches)
@@ -107,18 +110,23 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from companion.training.engines.cuda import recur
+from companion.training.engines import kernels
 
-types = {n: "*fp32" for n in ("theta", "h", "delta")} | {n: "i32" for n in
-    ("B", "T", "n", "w", "rows")}
-for NP in (16, 32, 128):
-    for backward in (True, False):
-        constants = {"BP": 16, "NP": NP, "BACKWARD": backward}
-        source = ASTSource(recur, types | {n: "constexpr" for n in constants}, constants)
-        options = {"num_warps": NP // 16}
+data = {n: "*fp32" for n in ("theta", "x", "y")} | {n: "*i64" for n in ("realisation", "index")}
+sizes = {n: "i32" for n in ("S", "B", "T", "n", "m", "p", "w", "rows")} | {"scale": "fp32"}
+outs = {kernels.forward: ("kept", "score"), kernels.backward: ("kept", "loss", "gradient")}
+outs[kernels.gathered] = ("kept", "gradient")
+for NP, lstm in ((16, False), (16, True), (128, False)):
+    for kernel, out in outs.items():
+        constants = {"LSTM": lstm, "LAST": NP > 16, "BP": 16, "NP": NP, "MP": 16, "PP": 16}
+        constants |= {"KEEP": True, "PIECES": 4, "STEPS": 2, "RP": min(NP, 32)}
+        constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
+        types = data | {n: "*fp32" for n in out} | sizes | {n: "constexpr" for n in constants}
+        types = {name: types[name] for name in kernel.arg_names}
+        source = ASTSource(kernel, types, constants)
+        options = {"num_warps": 4 if NP > 16 and kernel is kernels.gathered else NP // 16}
         built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
         assert built.asm["cubin"]
-        assert NP > 32 or ".local" not in built.asm["ptx"]  # nothing outside registers
 """
 
 

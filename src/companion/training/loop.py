@@ -225,8 +225,8 @@ def _train_groups(plan: _Plan, workers: int, advanced: Callable[[int], object]) 
             stop.set()
             raise
 
-    # the GPU and torch's own threads are shared already
-    with ThreadPoolExecutor(workers if plan.backend == "cpu" else 1) as pool:
+    # torch's own threads are shared already; on a GPU two groups go side by side
+    with ThreadPoolExecutor({"cpu": workers, "cuda": 2}.get(plan.backend, 1)) as pool:
         try:
             found = dict(zip(chain(*groups), chain(*pool.map(run, groups)), strict=True))
         except BaseException:  # also an interrupt of this thread

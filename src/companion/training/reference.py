@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -25,6 +27,7 @@ Thetas = Float[Tensor, "k rows columns"]  # of k students
 Inputs = Float[Tensor, "k B T m"]
 Answers = Float[Tensor, "k B S p"]  # and what they should be; S is T, or 1 for the last step alone
 Each = Float[Tensor, " k"]
+Now = tuple[Tensor, ...]  # what `State` holds, on the device: Θ, m, v, diverged, update
 EVALUATED = 128  # sequences at a time
 
 
@@ -127,15 +130,22 @@ class Reference:
         rates = np.array([s.learning_rate for s in group.students])
         self.rate = self._tensor(rates)[:, None, None]
         self.data: dict[int, tuple[Tensor, Tensor]] = {}
+        exponential = group.options.projection == "exponential"
+        rotates = [exponential and s.model == "urnn" for s in group.students]
+        self.rotates = any(rotates)
+        self.rotating = torch.tensor(rotates, device=device)[:, None, None]
 
     def _tensor(self, a: Array) -> Tensor:
         kind = np.float64 if self.dtype == torch.float64 else np.float32
         return torch.from_numpy(np.ascontiguousarray(a, dtype=kind)).to(self.device)
 
-    def _batch(self, data: Sequences, index: Int[Array, " B"]) -> tuple[Tensor, Tensor]:
+    def _held(self, data: Sequences) -> tuple[Tensor, Tensor]:
         if id(data) not in self.data:
             self.data[id(data)] = (self._tensor(data.x), self._tensor(data.y))
-        x, y = self.data[id(data)]
+        return self.data[id(data)]
+
+    def _batch(self, data: Sequences, index: Int[Array, " B"]) -> tuple[Tensor, ...]:
+        x, y = self._held(data)
         sequence = torch.from_numpy(index)
         return x[self.realisation, sequence], y[self.realisation, sequence]
 
@@ -165,44 +175,55 @@ class Reference:
         square = beta_2 * square + (1 - beta_2) * g * g
         return mean, square, self.rate * alpha * mean / (square.sqrt() + epsilon)
 
-    def advance(self, state: State, batches: Batches) -> tuple[State, Losses]:
-        """Make the updates on these batches; the state after them, and the loss of each."""
+    def update(self, now: Now, index: Any, alpha: Any, epsilon: Any) -> tuple[Now, Each]:
+        """Make one update on the sequences of ``index``; the state after it, and each loss.
+
+        On a GPU nothing here waits for a number, unless W is rotated or projected by its SVD.
+        """
         group, options, (_, n, _, p) = self.group, self.group.options, self.group.sizes
+        theta, mean, square, diverged, number = now
+        loss, g = self.gradient(theta, *self._batch(group.train, index))
+        if not options.output_bias:
+            g[:, -p:, -1] = 0
+        if self.rotates:
+            A = theta[:, :n, :n].mT @ g[:, :n, :n]
+            g[:, :n, :n] = torch.where(self.rotating, A - A.mT, g[:, :n, :n])
+        norm = self.norm(g)
+        finite = torch.isfinite(norm[:, 0, 0]) & torch.isfinite(loss)
+        diverged = torch.where(~finite & (diverged < 0), number, diverged)
+        going = (diverged < 0)[:, None, None]
+        if options.clip is not None:
+            g = g * (options.clip / norm).clamp(max=1)
+        new_mean, new_square, step = self.descent(mean, square, g, alpha, epsilon)
+        moved = theta - step
+        if self.rotates:
+            rotated = theta[:, :n, :n] @ torch.matrix_exp(-step[:, :n, :n])
+            moved[:, :n, :n] = torch.where(self.rotating, rotated, moved[:, :n, :n])
+        theta = torch.where(going, moved, theta)
+        theta = torch.where(going, self.projected(theta, n), theta)
+        mean = torch.where(going, new_mean, mean)
+        square = torch.where(going, new_square, square)
+        return (theta, mean, square, diverged, number + 1), loss
+
+    def started(self, state: State) -> Now:
+        """Put a state where it is computed on."""
         theta, mean, square = map(self._tensor, (state.theta, state.mean, state.square))
         diverged = torch.from_numpy(state.diverged.copy()).to(self.device)
-        exponential = options.projection == "exponential"
-        rotates = [exponential and s.model == "urnn" for s in group.students]
-        rotating = torch.tensor(rotates, device=self.device)[:, None, None]
-        recorded = []
-        schedule = options.schedule(state.update, state.update + len(batches)).T
-        for update, (index, (alpha, epsilon)) in enumerate(
-            zip(batches, schedule, strict=True), start=state.update
-        ):
-            loss, g = self.gradient(theta, *self._batch(group.train, index))
-            if not options.output_bias:
-                g[:, -p:, -1] = 0
-            if any(rotates):
-                A = theta[:, :n, :n].mT @ g[:, :n, :n]
-                g[:, :n, :n] = torch.where(rotating, A - A.mT, g[:, :n, :n])
-            norm = self.norm(g)
-            finite = torch.isfinite(norm[:, 0, 0]) & torch.isfinite(loss)
-            diverged[~finite & (diverged < 0)] = update
-            going = (diverged < 0)[:, None, None]
-            if options.clip is not None:
-                g = g * (options.clip / norm).clamp(max=1)
-            new_mean, new_square, step = self.descent(mean, square, g, alpha, epsilon)
-            moved = theta - step
-            if any(rotates):
-                rotated = theta[:, :n, :n] @ torch.matrix_exp(-step[:, :n, :n])
-                moved[:, :n, :n] = torch.where(rotating, rotated, moved[:, :n, :n])
-            theta = torch.where(going, moved, theta)
-            theta = torch.where(going, self.projected(theta, n), theta)
-            mean = torch.where(going, new_mean, mean)
-            square = torch.where(going, new_square, square)
+        return theta, mean, square, diverged, torch.tensor(state.update, device=self.device)
+
+    def ended(self, now: Now, recorded: Tensor) -> tuple[State, Losses]:
+        """Take a state from there, and the losses."""
+        theta, mean, square, diverged, number = (a.cpu().numpy() for a in now)
+        return State(theta, mean, square, diverged, int(number)), recorded.cpu().numpy()
+
+    def advance(self, state: State, batches: Batches) -> tuple[State, Losses]:
+        """Make the updates on these batches; the state after them, and the loss of each."""
+        now, recorded = self.started(state), []
+        schedule = self.group.options.schedule(state.update, state.update + len(batches)).T
+        for index, (alpha, epsilon) in zip(batches, schedule, strict=True):
+            now, loss = self.update(now, index, alpha, epsilon)
             recorded.append(loss)
-        at, m, v, frozen = (a.cpu().numpy() for a in (theta, mean, square, diverged))
-        made = state.update + len(batches)
-        return State(at, m, v, frozen, made), torch.stack(recorded, 1).cpu().numpy()
+        return self.ended(now, torch.stack(recorded, 1))
 
     def evaluate(self, theta: Stack, held_out: Sequences) -> Errors:
         """Measure the error of each student, some hundred sequences at a time."""

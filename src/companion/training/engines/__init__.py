@@ -65,20 +65,23 @@ def constructor(backend: str, loss: Loss) -> tuple[Callable[[Group], Engine], in
     from companion.training.reference import Reference
 
     if backend == "cuda":
-        from companion.training.engines.cuda import Cuda
+        from companion.training.engines.cuda import Cuda, fits
 
-        return lambda group: (NewtonSchulz if group.sizes[0] == 4 else Cuda)(group, "cuda"), 4096
+        return lambda g: (Cuda if fits(*g.sizes[:2]) else NewtonSchulz)(g, "cuda"), 4096
     return lambda group: Reference(group, torch.float32), 64
 
 
 def grouped(students: Sequence[Student], width: int, mixed: bool) -> list[list[int]]:
-    """Put at most ``width`` students of one model and size together; if ``mixed``, of any but LSTM.
+    """Put at most ``width`` students of one model and size together, or of like ones if ``mixed``.
+
+    Alike are those that the GPU fills up to the same size, LSTMs apart.
 
     The longest groups come first, so that no thread is left with one at the end.
     """
     kinds, turn = defaultdict(list), Counter[Any]()
     for i, s in enumerate(students):
-        kind = s.gates if mixed else (s.model, s.hidden_units)
+        size = max(16, 1 << (s.hidden_units - 1).bit_length())
+        kind = (s.gates, size) if mixed else (s.model, s.hidden_units)
         # one student of each realisation after another, so that groups share their data
         kinds[kind].append((turn[kind, s.data], s.data, i))
         turn[kind, s.data] += 1

@@ -1,124 +1,155 @@
-"""The GPU back end: all students in one Triton launch each way, the whole time loop inside.
+"""The GPU back end: passes over time by Triton's kernels, and a whole update as one CUDA graph.
 
-One program of `recur` holds one student's W and sixteen of its sequences. Going forward it turns
-z = F x + b into the states h, going back ∂loss/∂h into δ = ∂loss/∂z, both in place; what is not
-recurrent, z, the answers and the gradients Σ δ ⊗ [h, x, 1], are large products that torch does
-best. Students of different sizes share a launch: a unit whose weights are all 0 stays at 0 and gets
-no gradient, so Θ is padded.
-
-LSTMs go through the reference on the same device, all at once too, and not through cuDNN, which
-takes one network's weights a call: its launches grow with the number of students, the reference's
-do not (some fifty small ones a step, forward and back).
-
-Not run on a GPU yet: tested in Triton's interpreter and compiled for compute capability 9.0.
+The launches are in `kernels`. What is around them, the optimiser and the projection, is the
+reference's, a hundred small launches. On a GPU they are recorded once with the kernels, and
+replayed. A replay can't choose, so it projects by products alone. Where these don't converge, the
+updates since the last record are made again as the reference makes them.
 """
-
-# triton's functions are compiled from their source and carry no types
-# mypy: disable-error-code="no-untyped-call, no-untyped-def, untyped-decorator"
 
 from __future__ import annotations
 
+import threading
+from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
-import triton
-import triton.language as tl
-from jaxtyping import Float
 
-from companion.training.engines.newton_schulz import NewtonSchulz
-from companion.training.reference import Tensor, judge
-from companion.training.students import Group
+from companion.training.engines.kernels import backward, forward, gathered
+from companion.training.engines.newton_schulz import NewtonSchulz, cut, newton_schulz
+from companion.training.reference import Now, Tensor, Thetas
+from companion.training.students import Batches, Errors, Group, Losses, Sequences, Stack, State
 
 ROWS = 16  # sequences of a program: the least that a matrix product takes
+# one warp needs no barriers between its threads; larger tiles need more registers
+WARPS = {16: 1, 32: 2, 64: 4, 128: 8}
+
+# Fits and groups go side by side, each on a stream of its own, since one does not fill a GPU. While
+# one records its graph, no other may ask for memory.
+LOCK = threading.RLock()
 
 
-@triton.jit
-def recur(
-    theta, h, delta, B, T, n, w, rows,
-    BP: tl.constexpr, NP: tl.constexpr, BACKWARD: tl.constexpr,
-):  # fmt: skip
-    """Turn F x + b in ``h`` into the states, in place; or ∂loss/∂h in ``delta`` into ∂loss/∂z.
-
-    Arrays are [student][step][sequence][unit], ``h`` with a step of zeros before the first. Of
-    ∂loss/∂h comes in what the answer at that step gives, and the step after it is added here.
-    """
-    student = tl.program_id(0).to(tl.int64)
-    sequence, unit = tl.program_id(1) * BP + tl.arange(0, BP), tl.arange(0, NP)
-    real = (unit < n)[None, :]
-    mask = (sequence < B)[:, None] & real
-    at = sequence[:, None] * n + unit[None, :]
-    W_at = theta + student * rows * w + unit[:, None] * w + unit[None, :]
-    W = tl.load(W_at, (unit < n)[:, None] & real, 0.0)
-    W = W if BACKWARD else tl.trans(W)
-    h += (student * (T + 1) + 1) * B * n + at
-    delta += student * T * B * n + at
-    last = tl.zeros((BP, NP), tl.float32)  # h of the step before, or δ of the step after
-    for k in range(T):
-        if BACKWARD:
-            t = (T - 1 - k) * B * n
-            dh = tl.load(delta + t, mask, 0.0) + tl.dot(last, W, input_precision="ieee")
-            last = tl.where(tl.load(h + t, mask, 0.0) > 0, dh, 0.0)
-            tl.store(delta + t, last, mask)
-        else:
-            t = k * B * n
-            z = tl.load(h + t, mask, 0.0) + tl.dot(last, W, input_precision="ieee")
-            last = tl.where(z <= 0, 0.0, z)  # in this order a NaN stays one, and is found
-            tl.store(h + t, last, mask)
+def padded(units: int) -> int:
+    """Find the power of two that units are filled up to."""
+    return max(16, 1 << (units - 1).bit_length())
 
 
-def times(a: Float[Tensor, "k T B i"], b: Float[Tensor, "k i j"]) -> Float[Tensor, "k T B j"]:
-    """Multiply once for each student, not once for each step."""
-    return (a.flatten(1, 2) @ b).view(*a.shape[:3], b.shape[-1])
-
-
-def summed(a: Float[Tensor, "k T B i"], b: Float[Tensor, "k T B j"]) -> Float[Tensor, "k i j"]:
-    """Add up a ⊗ b over steps and sequences."""
-    return a.flatten(1, 2).mT @ b.flatten(1, 2)
+def fits(gates: int, units: int) -> bool:
+    """Say whether the registers of a program hold such a student."""
+    return units <= (64 if gates == 4 else 128)
 
 
 class Cuda(NewtonSchulz):
-    """The reference engine with its recurrences by `recur`."""
+    """The reference engine with its passes over time by `forward` and `backward`."""
 
     def __init__(self, group: Group, device: str = "cuda") -> None:
         super().__init__(group, device)
-        if group.sizes[1] > 128:
-            raise ValueError(f"a student has {group.sizes[1]} units; on the GPU at most 128.")
+        self.realisation = self.realisation[:, 0].to(self.device)
+        self.last = group.options.loss == "cross-entropy"
+        self.graph: Any = None
+        self.stream: Any = None
+        if self.device != "cpu":
+            self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call] # torch's own
+        self.aside: Any = torch.cuda.stream(self.stream) if self.stream else nullcontext()
+        self.recording = False  # an update, as a graph
+        chosen = self.orthogonal, self.constrained & ~self.orthogonal
+        kinds = zip(chosen, (newton_schulz, cut), strict=True)
+        self.projections = [(of.nonzero()[:, 0], by) for of, by in kinds if of.any()]
+        self.astray = torch.zeros((), dtype=torch.bool, device=self.device)
+        if self.stream:
+            self.stream.wait_stream(torch.cuda.current_stream())
 
-    def _recur(self, theta: Tensor, h: Tensor, delta: Tensor, backward: bool) -> None:
-        (k, rows, w), (_, steps, B, n) = theta.shape, h.shape
-        NP = max(16, triton.next_power_of_2(n))
-        grid: Any = (k, -(-B // ROWS))
-        # one warp needs no barriers between its threads; larger tiles need more registers
-        recur[grid](
-            theta.contiguous(), h, delta, B, steps - 1, n, w, rows, ROWS, NP, BACKWARD=backward,
-            num_warps=NP // 16,
+    def _batch(self, data: Sequences, index: Any) -> tuple[Tensor, ...]:
+        """Leave the data where they are: the kernels read the sequences of ``index`` there."""
+        return (*self._held(data), torch.as_tensor(index, device=self.device))
+
+    def gradient(self, theta: Thetas, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute losses and gradients by three launches, and sums over the programs of each."""
+        (k, *shape), (G, n, m, _), B = theta.shape, self.group.sizes, len(batch[2])
+        parts, T, NP = -(-B // ROWS), batch[0].shape[2], padded(n)
+        pieces = max(1, min(T // 16, 512 // (k * parts)))  # so that all processors have some
+        theta = theta.contiguous()
+        kept = theta.new_empty(k, parts, T, 5 if G == 4 else 2, ROWS, NP)
+        loss, g = theta.new_empty(k, parts), theta.new_zeros(k, parts * pieces, *shape)
+        with LOCK:
+            self._launch(forward, theta, batch, kept, loss, KEEP=True)
+            self._launch(backward, theta, batch, kept, loss, g, PIECES=pieces)
+            (x, _, index), (_, rows, w) = batch, theta.shape
+            RP = min(32, NP)
+            gathered[(k, parts, pieces * G * (NP // RP))](
+                x, self.realisation, index, kept, g, x.shape[1], B, T, n, m, w, rows, LSTM=G == 4,
+                PIECES=pieces, STEPS=2, BP=ROWS, NP=NP, MP=padded(m + 1), RP=RP,
+                num_warps=min(4, WARPS[NP]),
+            )  # fmt: skip
+        return loss.sum(1), g.sum(1)
+
+    def _launch(self, kernel: Any, theta: Tensor, batch: Any, *out: Tensor, **how: int) -> None:
+        (x, y, index), (G, n, m, p), (k, rows, w) = batch, self.group.sizes, theta.shape
+        NP, B = padded(n), len(index)
+        scale = 1 / (B if self.last else B * x.shape[2] * p)
+        sizes = (x.shape[1], B, x.shape[2], n, m, p, w, rows, scale)
+        kernel[(k, -(-B // ROWS))](
+            theta, x, y, self.realisation, index, *out, *sizes, LSTM=G == 4, LAST=self.last, **how,
+            BP=ROWS, NP=NP, MP=padded(m + 1), PP=padded(p), num_warps=WARPS[NP],
         )  # fmt: skip
 
-    def _forward(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the states by step, and the answers at the steps that ``y`` has."""
-        (k, B, T, _), S, n = x.shape, y.shape[2], theta.shape[1] - y.shape[-1]
-        h = x.new_zeros(k, T + 1, B, n)
-        h[:, 1:] = times(x.transpose(1, 2), theta[:, :n, n:-1].mT)
-        h[:, 1:] += theta[:, None, None, :n, -1]
-        self._recur(theta, h, h, backward=False)
-        answers = times(h[:, -S:], theta[:, n:, :n].mT) + theta[:, None, None, n:, -1]
-        return h, answers.transpose(1, 2)
+    def evaluate(self, theta: Stack, held_out: Sequences) -> Errors:
+        """Measure the error of each student on all sequences, in one launch that keeps nothing."""
+        with self.aside, LOCK:
+            at, batch = self._tensor(theta), self._batch(held_out, np.arange(held_out.x.shape[1]))
+            score = at.new_empty(len(at), -(-len(batch[2]) // ROWS))
+            self._launch(forward, at, batch, score, score, KEEP=False)
+            return np.asarray(score.sum(1).cpu().numpy())
 
-    def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute losses and gradients by two launches and the products around them."""
-        h, answers = self._forward(theta, x, y)
-        loss = judge(answers.requires_grad_(), y, self.group.options.loss)[0]
-        e = torch.autograd.grad(loss.sum(), answers)[0].transpose(1, 2)
-        n, S = h.shape[-1], y.shape[2]
-        delta = torch.zeros_like(h[:, 1:])
-        delta[:, -S:] = times(e, theta[:, n:, :n])
-        self._recur(theta, h, delta, backward=True)
-        g = torch.zeros_like(theta)
-        g[:, :n, :n], g[:, :n, n:-1] = summed(delta, h[:, :-1]), summed(delta, x.transpose(1, 2))
-        g[:, n:, :n] = summed(e, h[:, -S:])
-        g[:, :n, -1], g[:, n:, -1] = delta.sum((1, 2)), e.sum((1, 2))
-        return loss.detach(), g
+    def projected(self, theta: Thetas, n: int) -> Thetas:
+        """Project by products alone while an update is recorded, and note where that fails."""
+        if not self.recording:
+            return super().projected(theta, n)
+        theta = theta.clone()
+        for students, by in self.projections:
+            W, converged = by(theta[students, :n, :n], self.units[students])
+            theta[students, :n, :n] = W
+            self.astray |= ~converged.all()
+        return theta
 
-    def error(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Compute mean squared errors or shares of wrong answers, by one launch."""
-        return judge(self._forward(theta, x, y)[1], y, self.group.options.loss)[1]
+    def advance(self, state: State, batches: Batches) -> tuple[State, Losses]:
+        """Replay the updates where they can be recorded, else make them as the reference does."""
+        if self.device == "cpu" or self.group.options.projection != "newton-schulz":
+            return super().advance(state, batches)
+        with self.aside:
+            after = self._replayed(state, batches)
+            if not self.astray:
+                return after
+            with LOCK:
+                return super().advance(state, batches)
+
+    def _replayed(self, state: State, batches: Batches) -> tuple[State, Losses]:
+        with LOCK:
+            now, index = self.started(state), torch.as_tensor(batches, device=self.device)
+            schedule = self.group.options.schedule(state.update, state.update + len(batches)).T
+            rates = self._tensor(schedule)
+            if self.graph is None:
+                self._record(now, index[0], rates[0])
+            for held, start in zip(self.held, now, strict=True):
+                held.copy_(start)
+            self.astray.zero_()
+            recorded = rates.new_empty(len(batches), len(self.group.students))
+        for j in range(len(batches)):
+            self.index.copy_(index[j])
+            self.rates.copy_(rates[j])
+            self.graph.replay()
+            recorded[j] = self.loss
+        return self.ended(tuple(self.held), recorded.T)
+
+    def _record(self, now: Now, index: Tensor, rates: Tensor) -> None:
+        """Record an update, from what ``held``, ``index`` and ``rates`` hold back to ``held``."""
+        self.held, self.index, self.rates = [a.clone() for a in now], index.clone(), rates.clone()
+        self.recording = True
+        self.update(tuple(self.held), self.index, *self.rates)  # once before, to compile
+        self.graph = torch.cuda.CUDAGraph()
+        mode = "thread_local"
+        with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode=mode):
+            after, self.loss = self.update(tuple(self.held), self.index, *self.rates)
+            for held, a in zip(self.held, after, strict=True):
+                held.copy_(a)
+        self.recording = False
