@@ -76,7 +76,7 @@ def test_gradient_norms_are_those_of_finite_differences(model: str) -> None:
     y = np.eye(10, dtype=np.float32)[[3, 7]][None, :, None]
     data = Sequences(rng.random((1, 2, T, 1)).astype(np.float32), y)
     theta = initial_theta(Student(model, n, seed=1), 1, 10)  # type: ignore[arg-type]
-    norms = task.gradient_norms(theta, data)
+    [norms] = task.gradient_norms(theta[None], data)
     assert norms.shape == (T,)
     W, F, b = theta[:-10, :n], theta[:-10, n], theta[:-10, -1]
 
@@ -139,7 +139,7 @@ def test_tables_of_a_fit(digits: Digits) -> None:
     steps = task.gradients(result, small["validation"], seed=2).to_dict("records")
     assert len(steps) == 3 * 2 * 9
     where = [r for r in steps if (r["student"], r["when"]) == (1, "stop")]
-    expected = task.gradient_norms(result.history[1][stops[1]], small["validation"])
+    [expected] = task.gradient_norms(result.history[1][stops[1]][None], small["validation"])
     np.testing.assert_allclose([r["log10_norm"] for r in where], np.log10(expected), rtol=1e-5)
     assert first_non_finite(
         np.full_like(result.theta[1], np.nan),

@@ -91,20 +91,25 @@ def singular_values(thetas: Float[Array, "records rows columns"]) -> Float[Array
     return np.asarray(np.linalg.svd(thetas[:, :-CLASSES, :n], compute_uv=False))
 
 
-def gradient_norms(theta: Float[Array, "rows columns"], data: Sequences) -> Float[Array, " steps"]:
-    """Compute ‖∂loss/∂h⁽ᵏ⁾‖₂ for each step k, its mean over the first hundred sequences."""
+def gradient_norms(
+    thetas: Float[Array, "k rows columns"], data: Sequences
+) -> Float[Array, "k steps"]:
+    """Compute ‖∂loss/∂h⁽ᵏ⁾‖₂ for each network and step k, a mean over the first 100 sequences."""
     import torch
 
     from companion.training.reference import losses
 
-    n = theta.shape[1] - 2
-    gates = (theta.shape[0] - CLASSES) // n
-    at = torch.from_numpy(np.array(theta, dtype=np.float64)[None]).requires_grad_()
-    x, y = (torch.from_numpy(a[:, :100].astype(np.float64)) for a in (data.x, data.y))
+    n = thetas.shape[2] - 2
+    gates = (thetas.shape[1] - CLASSES) // n
+    at = torch.from_numpy(np.array(thetas, dtype=np.float64)).requires_grad_()
+    x, y = (
+        torch.from_numpy(a[:, :100].astype(np.float64)).expand(len(at), -1, -1, -1)
+        for a in (data.x, data.y)
+    )
     states: list[torch.Tensor] = []
     loss, _ = losses(at, x, y, gates, "cross-entropy", states)
     found = torch.autograd.grad(loss.sum() * x.shape[1], states)
-    return np.array([float(g.norm(dim=-1).mean()) for g in found])
+    return np.stack([g.norm(dim=-1).mean(-1).numpy() for g in found], axis=1)
 
 
 def curve(student: Student, learning_rate: float) -> str:
@@ -134,10 +139,10 @@ def gradients(fit: Fit, data: Sequences, seed: int) -> pd.DataFrame:
     """
     tables, m, p = [], data.x.shape[-1], data.y.shape[-1]
     for k, (student, best) in enumerate(zip(fit.students, stopped(fit), strict=True)):
-        ends = {"start": initial_theta(student, m, p), "stop": fit.history[k][best]}
-        for when, theta in ends.items():
-            with np.errstate(divide="ignore"):  # of a gradient that is exactly 0
-                norms = np.log10(gradient_norms(theta, data)).astype(np.float32)
+        ends = np.stack([initial_theta(student, m, p), fit.history[k][best]])
+        with np.errstate(divide="ignore"):  # of a gradient that is exactly 0
+            both = np.log10(gradient_norms(ends, data)).astype(np.float32)
+        for when, norms in zip(("start", "stop"), both, strict=True):
             columns = {
                 "student": k,
                 "model": student.model,
