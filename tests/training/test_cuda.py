@@ -113,7 +113,7 @@ from triton.compiler import ASTSource
 from companion.training.engines import kernels
 
 data = {n: "*fp32" for n in ("theta", "x", "y")} | {n: "*i64" for n in ("realisation", "index")}
-sizes = {n: "i32" for n in ("S", "B", "T", "n", "m", "p", "w", "rows")} | {"scale": "fp32"}
+sizes = {n: "i32" for n in ("apart", "S", "B", "T", "n", "m", "p", "w", "rows")} | {"scale": "fp32"}
 outs = {kernels.forward: ("kept", "score"), kernels.backward: ("kept", "loss", "gradient")}
 outs[kernels.gathered] = ("kept", "gradient")
 for NP, lstm in ((16, False), (16, True), (128, False)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from companion.training import Options, Sequences, Student, assemble, fit, initial_theta
 from companion.training import checkpoint as module
-from companion.training.engines import grouped
+from companion.training.engines import Backend, grouped
 
 M, P, T, SEQUENCES = 2, 1, 30, 24
 
@@ -147,9 +148,23 @@ def test_a_fit_killed_at_a_random_update_resumes_bit_for_bit(tmp_path: Path) -> 
 def test_groups_share_the_data_of_their_students() -> None:
     """Three students on each of 24 realisations: two sets of data, not six."""
     students = [Student("rnn", 2, data=i, seed=k) for k in range(3) for i in range(24)]
-    groups = grouped(students, 12, mixed=False)
+    groups = grouped(students, [0] * len(students), 12, mixed=False)
     assert sorted(i for g in groups for i in g) == list(range(72))
     assert len({frozenset(students[i].data for i in g) for g in groups}) == 2
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_students_with_orders_of_their_own_are_those_of_fits_apart(backend: Backend) -> None:
+    students = [replace(s, order=order) for order in (5, 0, 5) for s in MIXED]
+    arguments: dict[str, Any] = {"updates": 7, "batch": 6, "held_out": {"test": TEST}}
+    together = fit(students, TRAIN, **arguments, seed=0, backend=backend)
+    for order, seed in ((5, 5), (0, 0)):
+        apart = fit(MIXED, TRAIN, **arguments, seed=seed, backend=backend)
+        own = together.only([k for k, s in enumerate(students) if s.order == order][: len(MIXED)])
+        np.testing.assert_allclose(own.r2["test"], apart.r2["test"], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(own.train_loss, apart.train_loss, rtol=1e-5)
+        assert own.students[-1].model == MIXED[-1].model
+    assert not np.array_equal(together.train_loss[0], together.train_loss[len(MIXED)])
 
 
 def test_no_updates_measure_the_start() -> None:

@@ -40,10 +40,10 @@ def sequences(images: Array, labels: Array) -> Sequences:
     return Sequences(x[None, ..., None], y[None, :, None])
 
 
-def split(digits: Digits, train_images: int, seed: int = 0) -> dict[str, Sequences]:
+def split(digits: Digits, train_images: int, seeds: Sequence[int] = (0,)) -> dict[str, Sequences]:
     """Make sequences "train", "validation" (5000 of the training images) and "test" (10 000).
 
-    The seed draws which images are held out, and which of the others are trained on.
+    Each seed draws a realisation: which images are held out, and which others are trained on.
 
     Raises
     ------
@@ -52,27 +52,36 @@ def split(digits: Digits, train_images: int, seed: int = 0) -> dict[str, Sequenc
     count = len(digits.train_images) - VALIDATION
     if not BATCH <= train_images <= count:
         raise ValueError(f"train_images is {train_images}; it must be from {BATCH} to {count}.")
-    order = np.random.default_rng(seed).permutation(len(digits.train_images))
-    parts = {"validation": order[:VALIDATION], "train": order[VALIDATION:][:train_images]}
-    drawn = {k: sequences(digits.train_images[i], digits.train_labels[i]) for k, i in parts.items()}
-    return drawn | {"test": sequences(digits.test_images, digits.test_labels)}
+    every = sequences(digits.train_images, digits.train_labels)
+    orders = [np.random.default_rng(s).permutation(len(digits.train_images)) for s in seeds]
+    drawn = {
+        "validation": np.stack([order[:VALIDATION] for order in orders]),
+        "train": np.stack([order[VALIDATION:][:train_images] for order in orders]),
+    }
+    found = {name: Sequences(every.x[0][at], every.y[0][at]) for name, at in drawn.items()}
+    test = sequences(digits.test_images, digits.test_labels)
+    x, y = (np.repeat(a, len(orders), axis=0) for a in (test.x, test.y))
+    return found | {"test": Sequences(x, y)}
 
 
 def curves(
-    models: Sequence[str], hidden_units: Sequence[int], learning_rate: float, seed: int
+    models: Sequence[str], hidden_units: Sequence[int], learning_rate: float, seeds: Sequence[int]
 ) -> list[Student]:
-    """Make one student of each model and size; those of one size start from the same weights.
+    """Make one student of each seed, model and size; those of one seed and size start alike.
 
     Parameters
     ----------
     models : kinds of students; "rnn/10" is "rnn" at a tenth of the learning rate.
+    seeds : each draws weights and batches; its data are the realisation of its place.
     """
-    start = int(np.random.SeedSequence(seed).generate_state(1)[0])
     made = []
-    for name in models:
-        kind, _, divisor = name.partition("/")
-        rate, model = learning_rate / float(divisor or 1), cast("Any", kind)
-        made += [Student(model, n, learning_rate=rate, seed=start + n) for n in hidden_units]
+    for data, seed in enumerate(seeds):
+        start = int(np.random.SeedSequence(seed).generate_state(1)[0])
+        for name in models:
+            kind, _, divisor = name.partition("/")
+            rate, model = learning_rate / float(divisor or 1), cast("Any", kind)
+            of: dict[str, Any] = {"data": data, "learning_rate": rate, "order": seed}
+            made += [Student(model, n, seed=start + n, **of) for n in hidden_units]
     return made
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from companion.training.checkpoint import Checkpoint, code, digest
 from companion.training.engines import Backend, available, constructor, grouped, processors
 from companion.training.result import Fit
 from companion.training.students import (
+    Batches,
     Engine,
     Group,
     Options,
@@ -64,7 +66,8 @@ def fit(
     students : what to train; models and sizes may be mixed.
     train : the training sequences of every realisation.
     updates, batch, seed : number of updates, of sequences in each, and what draws these, alike for
-        all students, whose data differ anyway: each pass in a new order, a remainder left out.
+        all students without an ``order`` of their own, whose data differ anyway: each pass in a
+        new order, a remainder left out.
     options : what the students share; by default Keras' Adam without clipping or output bias.
     held_out : named sets that R² or accuracy is recorded on, such as "validation" and "test".
         Nothing is chosen by them here.
@@ -120,8 +123,12 @@ class _Plan:
         updates, batch = whole_number("updates", updates, 0), whole_number("batch", batch, 1)
         self.backend, self.keep_history = available(backend), keep_history
         self.power = _power(train, self.held_out, self.options)
-        rng, count = np.random.default_rng(whole_number("seed", seed, 0)), train.x.shape[1]
-        self.batches = draw_batches(count, batch, updates, rng)
+        seed, count = whole_number("seed", seed, 0), train.x.shape[1]
+        self.orders = [seed if s.order is None else s.order for s in self.students]
+        self.drawn = {
+            order: draw_batches(count, batch, updates, np.random.default_rng(order))
+            for order in dict.fromkeys([seed, *self.orders])
+        }
         self.thetas = _thetas(self.students, train, initial)
         self.every = count // batch if every is None else whole_number("record_every", every, 1)
         self.records = np.unique([*range(self.every, updates + 1, self.every), updates])
@@ -140,7 +147,13 @@ class _Plan:
         """Hash what is the same for all groups: data, options, back end and code."""
         data = [a for d in (self.train, *self.held_out.values()) for a in (d.x, d.y)]
         what = (self.options, self.backend, list(self.held_out), self.keep_history, self.every)
-        return digest(code(), *data, *what, self.batches[:1])
+        return digest(code(), *data, *what, *(drawn[:1] for drawn in self.drawn.values()))
+
+    def batches(self, members: Sequence[int], first: int, last: int) -> Batches:
+        """Give the batches of some students: one for all where they share their order."""
+        orders = [self.orders[i] for i in members]
+        drawn = [self.drawn[order][first:last] for order in orders]
+        return drawn[0] if len(set(orders)) == 1 else np.stack(drawn, axis=1)
 
 
 def _power(
@@ -207,7 +220,7 @@ def _train_groups(plan: _Plan, workers: int, advanced: Callable[[int], object]) 
     They stop at their next record, and have saved it.
     """
     engine_of, width = constructor(plan.backend, plan.options.loss)
-    groups = grouped(plan.students, width, mixed=plan.backend == "cuda")
+    groups = grouped(plan.students, plan.orders, width, mixed=plan.backend == "cuda")
     stop, lock = threading.Event(), threading.Lock()
     common = ""
     if plan.folder is not None:
@@ -252,7 +265,7 @@ def _train_group(
     for column, update in enumerate(plan.records[done:], start=done):
         if stop.is_set():
             break
-        batches = plan.batches[state.update : update]
+        batches = plan.batches(members, state.update, update)
         if len(batches):
             state, losses = engine.advance(state, batches)
             made["loss"][:, column] = losses.mean(1)
@@ -287,19 +300,19 @@ def _result(plan: _Plan, trained: list[Trained], seconds: float) -> Fit:
         joined("loss"),
         {name: joined(f"score {name}") for name in plan.held_out},
         joined("diverged"),
-        tuple(_where(plan, s, of) for s, of in zip(plan.students, trained, strict=True)),
+        tuple(map(partial(_where, plan), plan.students, plan.orders, trained)),
         plan.backend,
         seconds,
         tuple(of["history"] for of in trained) if plan.keep_history else (),
     )
 
 
-def _where(plan: _Plan, student: Student, of: Trained) -> str:
+def _where(plan: _Plan, student: Student, order: int, of: Trained) -> str:
     """Say where the first inf or NaN arose, on the batch of the update that could not be made."""
     if of["diverged"] < 0:
         return ""
     from companion.training.reference import first_non_finite
 
-    index, i = plan.batches[of["diverged"]], student.data
+    index, i = plan.drawn[order][of["diverged"]], student.data
     return first_non_finite(of["theta"], plan.train.x[i, index], plan.train.y[i, index],
                             student.gates, plan.options.loss)  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -85,6 +86,19 @@ class Fit:
         if name != self.judged_by:
             raise AttributeError(f"this fit has no {name}; it has {self.judged_by}.")
         return self.score
+
+    def only(self, chosen: Sequence[int]) -> Fit:
+        """Keep some of the students, by number."""
+
+        def kept(of: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(of[k] for k in chosen) if of else ()
+
+        at = list(chosen)
+        return replace(
+            self, students=kept(self.students), theta=kept(self.theta), where=kept(self.where),
+            history=kept(self.history), train_loss=self.train_loss[at], diverged=self.diverged[at],
+            score={name: score[at] for name, score in self.score.items()},
+        )  # fmt: skip
 
     def table(self) -> pd.DataFrame:
         """Write a row for each student, record and held-out set; ``attrs`` tells of columns."""

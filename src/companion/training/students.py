@@ -21,7 +21,7 @@ from companion.theory.checks import whole_number
 from companion.theory.network import RNN, Array
 
 Stack = Float[Array, "k rows columns"]  # Θ of k students
-Batches = Int[Array, "updates batch"]  # the sequences of each update, by number
+Batches = Int[Array, "updates *k batch"]  # sequences of each update, of all students or each
 Losses = Float[Array, "k updates"]
 Errors = Float[Array, " k"]
 Model = Literal["rnn", "urnn", "contractive", "lstm"]
@@ -58,6 +58,7 @@ class Student:
     initialisation : of W: "orthogonal" (Haar), "identity" (each gate's, for an LSTM) or "glorot".
         F and C are Glorot uniform and biases 0, as in Keras, where an LSTM forgets with bias 1.
     seed : of its initial weights.
+    order : what draws its batches, in place of the seed of the fit.
     """
 
     model: Model
@@ -66,11 +67,13 @@ class Student:
     learning_rate: float = 0.01
     initialisation: Initialisation = "orthogonal"
     seed: int = 0
+    order: int | None = None
 
     def __post_init__(self) -> None:
         one_of("model", self.model, Model)
         one_of("initialisation", self.initialisation, Initialisation)
-        for name, least in (("hidden_units", 1), ("data", 0), ("seed", 0)):
+        own = () if self.order is None else (("order", 0),)
+        for name, least in (("hidden_units", 1), ("data", 0), ("seed", 0), *own):
             # as an int, so that equal students are written alike in a checkpoint's name
             object.__setattr__(self, name, whole_number(name, getattr(self, name), least))
         rate = self.learning_rate

@@ -71,17 +71,20 @@ def constructor(backend: str, loss: Loss) -> tuple[Callable[[Group], Engine], in
     return lambda group: Reference(group, torch.float32), 64
 
 
-def grouped(students: Sequence[Student], width: int, mixed: bool) -> list[list[int]]:
+def grouped(
+    students: Sequence[Student], orders: Sequence[int], width: int, mixed: bool
+) -> list[list[int]]:
     """Put at most ``width`` students of one model and size together, or of like ones if ``mixed``.
 
-    Alike are those that the GPU fills up to the same size, LSTMs apart.
+    Alike are those that the GPU fills up to the same size, LSTMs apart; there each can have its own
+    order of batches.
 
     The longest groups come first, so that no thread is left with one at the end.
     """
     kinds, turn = defaultdict(list), Counter[Any]()
     for i, s in enumerate(students):
         size = max(16, 1 << (s.hidden_units - 1).bit_length())
-        kind = (s.gates, size) if mixed else (s.model, s.hidden_units)
+        kind = (s.gates, size) if mixed else (s.model, s.hidden_units, orders[i])
         # one student of each realisation after another, so that groups share their data
         kinds[kind].append((turn[kind, s.data], s.data, i))
         turn[kind, s.data] += 1

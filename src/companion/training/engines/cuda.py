@@ -63,9 +63,13 @@ class Cuda(NewtonSchulz):
         """Leave the data where they are: the kernels read the sequences of ``index`` there."""
         return (*self._held(data), torch.as_tensor(index, device=self.device))
 
+    def _of(self, index: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Say where a kernel finds its sequences: one row for all students, or a row for each."""
+        return self.realisation, index, index.shape[-1] * (index.ndim - 1)
+
     def gradient(self, theta: Thetas, *batch: Tensor) -> tuple[Tensor, Tensor]:
         """Compute losses and gradients by three launches, and sums over the programs of each."""
-        (k, *shape), (G, n, m, _), B = theta.shape, self.group.sizes, len(batch[2])
+        (k, *shape), (G, n, m, _), B = theta.shape, self.group.sizes, batch[2].shape[-1]
         parts, T, NP = -(-B // ROWS), batch[0].shape[2], padded(n)
         pieces = max(1, min(T // 16, 512 // (k * parts)))  # so that all processors have some
         theta = theta.contiguous()
@@ -77,7 +81,7 @@ class Cuda(NewtonSchulz):
             (x, _, index), (_, rows, w) = batch, theta.shape
             RP = min(32, NP)
             gathered[(k, parts, pieces * G * (NP // RP))](
-                x, self.realisation, index, kept, g, x.shape[1], B, T, n, m, w, rows, LSTM=G == 4,
+                x, *self._of(index), kept, g, x.shape[1], B, T, n, m, w, rows, LSTM=G == 4,
                 PIECES=pieces, STEPS=2, BP=ROWS, NP=NP, MP=padded(m + 1), RP=RP,
                 num_warps=min(4, WARPS[NP]),
             )  # fmt: skip
@@ -85,11 +89,11 @@ class Cuda(NewtonSchulz):
 
     def _launch(self, kernel: Any, theta: Tensor, batch: Any, *out: Tensor, **how: int) -> None:
         (x, y, index), (G, n, m, p), (k, rows, w) = batch, self.group.sizes, theta.shape
-        NP, B = padded(n), len(index)
+        NP, B = padded(n), index.shape[-1]
         scale = 1 / (B if self.last else B * x.shape[2] * p)
         sizes = (x.shape[1], B, x.shape[2], n, m, p, w, rows, scale)
         kernel[(k, -(-B // ROWS))](
-            theta, x, y, self.realisation, index, *out, *sizes, LSTM=G == 4, LAST=self.last, **how,
+            theta, x, y, *self._of(index), *out, *sizes, LSTM=G == 4, LAST=self.last, **how,
             BP=ROWS, NP=NP, MP=padded(m + 1), PP=padded(p), num_warps=WARPS[NP],
         )  # fmt: skip
 

@@ -101,7 +101,7 @@ def judged(answer, y, p, real, scale, LAST: tl.constexpr, PP: tl.constexpr):
 
 @triton.jit
 def forward(
-    theta, x, y, realisation, index, kept, score, S, B, T, n, m, p, w, rows, scale,
+    theta, x, y, realisation, index, apart, kept, score, S, B, T, n, m, p, w, rows, scale,
     LSTM: tl.constexpr, LAST: tl.constexpr, KEEP: tl.constexpr,
     BP: tl.constexpr, NP: tl.constexpr, MP: tl.constexpr, PP: tl.constexpr,
 ):  # fmt: skip
@@ -109,7 +109,8 @@ def forward(
     student, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
     sequence = part * BP + tl.arange(0, BP)
     real = sequence < B
-    place = tl.load(realisation + student) * S + tl.load(index + sequence, real, 0)
+    place = tl.load(index + student * apart + sequence, real, 0)
+    place += tl.load(realisation + student) * S
     x_at, y_at = x + place * T * m, y + place * (1 if LAST else T) * p
     theta += student * rows * w
     gate = n * w
@@ -167,7 +168,7 @@ def forward(
 
 @triton.jit
 def backward(
-    theta, x, y, realisation, index, kept, loss, gradient, S, B, T, n, m, p, w, rows, scale,
+    theta, x, y, realisation, index, apart, kept, loss, gradient, S, B, T, n, m, p, w, rows, scale,
     LSTM: tl.constexpr, LAST: tl.constexpr, PIECES: tl.constexpr,
     BP: tl.constexpr, NP: tl.constexpr, MP: tl.constexpr, PP: tl.constexpr,
 ):  # fmt: skip
@@ -179,7 +180,8 @@ def backward(
     student, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
     sequence = part * BP + tl.arange(0, BP)
     real = sequence < B
-    place = tl.load(realisation + student) * S + tl.load(index + sequence, real, 0)
+    place = tl.load(index + student * apart + sequence, real, 0)
+    place += tl.load(realisation + student) * S
     y_at = y + place * (1 if LAST else T) * p
     theta += student * rows * w
     gradient += (student * parts + part) * PIECES * rows * w
@@ -248,7 +250,7 @@ def backward(
 
 @triton.jit
 def gathered(
-    x, realisation, index, kept, gradient, S, B, T, n, m, w, rows,
+    x, realisation, index, apart, kept, gradient, S, B, T, n, m, w, rows,
     LSTM: tl.constexpr, PIECES: tl.constexpr, STEPS: tl.constexpr,
     BP: tl.constexpr, NP: tl.constexpr, MP: tl.constexpr, RP: tl.constexpr,
 ):  # fmt: skip
@@ -262,7 +264,8 @@ def gathered(
     row, unit = tl.arange(0, STEPS * BP), tl.arange(0, NP)[None, :]
     sequence = part * BP + row % BP
     real = sequence < B
-    place = tl.load(realisation + student) * S + tl.load(index + sequence, real, 0)
+    place = tl.load(index + student * apart + sequence, real, 0)
+    place += tl.load(realisation + student) * S
     tile: tl.constexpr = BP * NP
     of: tl.constexpr = (5 if LSTM else 2) * tile
     kept += (student * parts + part) * T * of + (row % BP)[:, None] * NP
