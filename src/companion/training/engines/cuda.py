@@ -71,7 +71,7 @@ class Cuda(NewtonSchulz):
         """Compute losses and gradients by three launches, and sums over the programs of each."""
         (k, *shape), (G, n, m, _), B = theta.shape, self.group.sizes, batch[2].shape[-1]
         parts, T, NP = -(-B // ROWS), batch[0].shape[2], padded(n)
-        pieces = max(1, min(T // 16, 512 // (k * parts)))  # so that all processors have some
+        pieces = max(1, min(T // 16, 1024 // (k * parts)))  # so that all processors have some
         theta = theta.contiguous()
         kept = theta.new_empty(k, parts, T, 5 if G == 4 else 2, ROWS, NP)
         loss, g = theta.new_empty(k, parts), theta.new_zeros(k, parts * pieces, *shape)
@@ -79,11 +79,9 @@ class Cuda(NewtonSchulz):
             self._launch(forward, theta, batch, kept, loss, KEEP=True)
             self._launch(backward, theta, batch, kept, loss, g, PIECES=pieces)
             (x, _, index), (_, rows, w) = batch, theta.shape
-            RP = min(32, NP)
-            gathered[(k, parts, pieces * G * (NP // RP))](
+            gathered[(k, parts, pieces * G)](
                 x, *self._of(index), kept, g, x.shape[1], B, T, n, m, w, rows, LSTM=G == 4,
-                PIECES=pieces, STEPS=2, BP=ROWS, NP=NP, MP=padded(m + 1), RP=RP,
-                num_warps=min(4, WARPS[NP]),
+                PIECES=pieces, STEPS=2, BP=ROWS, NP=NP, MP=padded(m + 1), num_warps=WARPS[NP],
             )  # fmt: skip
         return loss.sum(1), g.sum(1)
 

@@ -252,15 +252,11 @@ def backward(
 def gathered(
     x, realisation, index, apart, kept, gradient, S, B, T, n, m, w, rows,
     LSTM: tl.constexpr, PIECES: tl.constexpr, STEPS: tl.constexpr,
-    BP: tl.constexpr, NP: tl.constexpr, MP: tl.constexpr, RP: tl.constexpr,
+    BP: tl.constexpr, NP: tl.constexpr, MP: tl.constexpr,
 ):  # fmt: skip
-    """Add up Σ δ ⊗ [h, x, 1], of RP rows of one gate, over a piece of the steps, some at a time.
-
-    With few rows a program has its numbers in registers, where the tensor cores want them.
-    """
+    """Add up the gradient Σ δ ⊗ [h, x, 1] of one gate over a piece of the steps, some at a time."""
     student, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
-    piece, rest = tl.program_id(2) % PIECES, tl.program_id(2) // PIECES
-    gate, first_row = rest // (NP // RP), rest % (NP // RP) * RP
+    piece, gate = tl.program_id(2) % PIECES, tl.program_id(2) // PIECES
     row, unit = tl.arange(0, STEPS * BP), tl.arange(0, NP)[None, :]
     sequence = part * BP + row % BP
     real = sequence < B
@@ -268,20 +264,18 @@ def gathered(
     place += tl.load(realisation + student) * S
     tile: tl.constexpr = BP * NP
     of: tl.constexpr = (5 if LSTM else 2) * tile
-    kept += (student * parts + part) * T * of + (row % BP)[:, None] * NP
-    h_at = kept + (4 * tile if LSTM else tile - of) + unit
-    d_at = kept + gate * tile + first_row + tl.arange(0, RP)[None, :]
+    d_at = kept + (student * parts + part) * T * of + (row % BP)[:, None] * NP + unit
+    h_at = d_at + (4 * tile if LSTM else tile - of)
     span = (T + PIECES - 1) // PIECES
     end = tl.minimum(T, (piece + 1) * span)
-    dW, dF = tl.zeros((RP, NP), tl.float32), tl.zeros((RP, MP), tl.float32)
+    dW, dF = tl.zeros((NP, NP), tl.float32), tl.zeros((NP, MP), tl.float32)
     for first in range(piece * span, end, STEPS):
         t = first + row // BP
-        on = (t < end)[:, None]
-        d = tl.trans(tl.load(d_at + t[:, None] * of, on, 0.0))
+        on = (t < end)[:, None] & (unit < NP)
+        d = tl.trans(tl.load(d_at + t[:, None] * of + gate * tile, on, 0.0))
         h = tl.load(h_at + t[:, None] * of, on & ((t > 0)[:, None] | LSTM), 0.0)
         u = step(x + (place * T + t) * m, 0, m, real & (t < end), MP)
         dW, dF = dW + dot(d, h), dF + dot(d, u)
-    row_at = gradient + ((student * parts + part) * PIECES + piece) * rows * w
-    row_at += (gate * n + first_row) * w
-    put(row_at, dW, n - first_row, n, w, RP, NP)
-    put(row_at + n, dF, n - first_row, m + 1, w, RP, MP)
+    gradient += ((student * parts + part) * PIECES + piece) * rows * w + gate * n * w
+    put(gradient, dW, n, n, w, NP, NP)
+    put(gradient + n, dF, n, m + 1, w, NP, MP)
