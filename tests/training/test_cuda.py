@@ -119,12 +119,12 @@ outs[kernels.gathered] = ("kept", "gradient")
 for NP, lstm in ((16, False), (16, True), (128, False)):
     for kernel, out in outs.items():
         constants = {"LSTM": lstm, "LAST": NP > 16, "BP": 16, "NP": NP, "MP": 16, "PP": 16}
-        constants |= {"KEEP": True, "PIECES": 4, "STEPS": 2}
+        constants |= {"KEEP": True, "PIECES": 4, "STEPS": 2, "RP": min(NP, 32)}
         constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
         types = data | {n: "*fp32" for n in out} | sizes | {n: "constexpr" for n in constants}
         types = {name: types[name] for name in kernel.arg_names}
         source = ASTSource(kernel, types, constants)
-        options = {"num_warps": NP // 16}
+        options = {"num_warps": 4 if NP > 16 and kernel is kernels.gathered else NP // 16}
         built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
         assert built.asm["cubin"]
 """

@@ -60,7 +60,7 @@ class Cuda(NewtonSchulz):
             self.stream.wait_stream(torch.cuda.current_stream())
 
     def _batch(self, data: Sequences, index: Any) -> tuple[Tensor, ...]:
-        """Leave the data where they are: the kernels read the sequences of ``index`` there."""
+        """Give the data as they are, where the kernels read the sequences of ``index``."""
         return (*self._held(data), torch.as_tensor(index, device=self.device))
 
     def _of(self, index: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -71,7 +71,7 @@ class Cuda(NewtonSchulz):
         """Compute losses and gradients by three launches, and sums over the programs of each."""
         (k, *shape), (G, n, m, _), B = theta.shape, self.group.sizes, batch[2].shape[-1]
         parts, T, NP = -(-B // ROWS), batch[0].shape[2], padded(n)
-        pieces = max(1, min(T // 16, 1024 // (k * parts)))  # so that all processors have some
+        pieces = max(1, min(T // 16, 512 // (k * parts)))  # so that all processors have some
         theta = theta.contiguous()
         kept = theta.new_empty(k, parts, T, 5 if G == 4 else 2, ROWS, NP)
         loss, g = theta.new_empty(k, parts), theta.new_zeros(k, parts * pieces, *shape)
@@ -79,9 +79,11 @@ class Cuda(NewtonSchulz):
             self._launch(forward, theta, batch, kept, loss, KEEP=True)
             self._launch(backward, theta, batch, kept, loss, g, PIECES=pieces)
             (x, _, index), (_, rows, w) = batch, theta.shape
-            gathered[(k, parts, pieces * G)](
+            RP = min(32, NP)
+            gathered[(k, parts, pieces * G * (NP // RP))](
                 x, *self._of(index), kept, g, x.shape[1], B, T, n, m, w, rows, LSTM=G == 4,
-                PIECES=pieces, STEPS=2, BP=ROWS, NP=NP, MP=padded(m + 1), num_warps=WARPS[NP],
+                PIECES=pieces, STEPS=2, BP=ROWS, NP=NP, MP=padded(m + 1), RP=RP,
+                num_warps=min(4, WARPS[NP]),
             )  # fmt: skip
         return loss.sum(1), g.sum(1)
 
@@ -115,7 +117,7 @@ class Cuda(NewtonSchulz):
         return theta
 
     def advance(self, state: State, batches: Batches) -> tuple[State, Losses]:
-        """Replay the updates where they can be recorded, else make them as the reference does."""
+        """Make the updates by replays where they can be recorded, else as the reference does."""
         if self.device == "cpu" or self.group.options.projection != "newton-schulz":
             return super().advance(state, batches)
         with self.aside:
@@ -144,7 +146,7 @@ class Cuda(NewtonSchulz):
         return self.ended(tuple(self.held), recorded.T)
 
     def _record(self, now: Now, index: Tensor, rates: Tensor) -> None:
-        """Record an update, from what ``held``, ``index`` and ``rates`` hold back to ``held``."""
+        """Put an update into a graph that reads ``held``, ``index``, ``rates`` and writes ``held``."""
         self.held, self.index, self.rates = [a.clone() for a in now], index.clone(), rates.clone()
         self.recording = True
         self.update(tuple(self.held), self.index, *self.rates)  # once before, to compile

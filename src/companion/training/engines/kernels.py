@@ -54,6 +54,29 @@ def block(at, height, width, w, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 
 
 @triton.jit
+def gates(at, n, m, w, LSTM: tl.constexpr, NP: tl.constexpr, MP: tl.constexpr):
+    """Read W and [F b] of each gate; without gates, all four are one."""
+    apart = n * w if LSTM else 0
+    W0, F0 = block(at, n, n, w, NP, NP), block(at + n, n, m + 1, w, NP, MP)
+    at += apart
+    W1, F1 = block(at, n, n, w, NP, NP), block(at + n, n, m + 1, w, NP, MP)
+    at += apart
+    W2, F2 = block(at, n, n, w, NP, NP), block(at + n, n, m + 1, w, NP, MP)
+    at += apart
+    W3, F3 = block(at, n, n, w, NP, NP), block(at + n, n, m + 1, w, NP, MP)
+    return W0, W1, W2, W3, F0, F1, F2, F3
+
+
+@triton.jit
+def places(realisation, index, student, part, apart, B, S, BP: tl.constexpr):
+    """Find a program's sequences among those of all realisations, and which of them there are."""
+    sequence = part * BP + tl.arange(0, BP)
+    real = sequence < B
+    place = tl.load(index + student * apart + sequence, real, 0)
+    return place + tl.load(realisation + student) * S, real
+
+
+@triton.jit
 def put(at, a, height, width, w, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Write a block where `block` reads it."""
     row, column = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
@@ -107,23 +130,13 @@ def forward(
 ):  # fmt: skip
     """Run a student over sequences; keep its states, or the sum of what the answers score."""
     student, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
-    sequence = part * BP + tl.arange(0, BP)
-    real = sequence < B
-    place = tl.load(index + student * apart + sequence, real, 0)
-    place += tl.load(realisation + student) * S
+    place, real = places(realisation, index, student, part, apart, B, S, BP)
     x_at, y_at = x + place * T * m, y + place * (1 if LAST else T) * p
     theta += student * rows * w
-    gate = n * w
-    W0 = tl.trans(block(theta, n, n, w, NP, NP))
-    F0 = tl.trans(block(theta + n, n, m + 1, w, NP, MP))
-    if LSTM:
-        W1 = tl.trans(block(theta + gate, n, n, w, NP, NP))
-        W2 = tl.trans(block(theta + 2 * gate, n, n, w, NP, NP))
-        W3 = tl.trans(block(theta + 3 * gate, n, n, w, NP, NP))
-        F1 = tl.trans(block(theta + gate + n, n, m + 1, w, NP, MP))
-        F2 = tl.trans(block(theta + 2 * gate + n, n, m + 1, w, NP, MP))
-        F3 = tl.trans(block(theta + 3 * gate + n, n, m + 1, w, NP, MP))
-    top = theta + (4 if LSTM else 1) * gate
+    W0, W1, W2, W3, F0, F1, F2, F3 = gates(theta, n, m, w, LSTM, NP, MP)
+    W0, W1, W2, W3 = tl.trans(W0), tl.trans(W1), tl.trans(W2), tl.trans(W3)
+    F0, F1, F2, F3 = tl.trans(F0), tl.trans(F1), tl.trans(F2), tl.trans(F3)
+    top = theta + (4 if LSTM else 1) * n * w
     C = block(top, p, n, w, PP, NP)
     q = tl.arange(0, PP)
     c = tl.load(top + q * w + n + m, q < p, 0.0)
@@ -146,10 +159,7 @@ def forward(
             h = o * tanh(cell)
             if KEEP:
                 tl.store(kept, i)
-                tl.store(kept + tile, f)
-                tl.store(kept + 2 * tile, g)
-                tl.store(kept + 3 * tile, o)
-                tl.store(kept + 4 * tile, cell)
+                keep(kept, f, g, o, cell, tile)
         else:
             h = tl.where(z <= 0, 0.0, z)  # in this order a NaN stays one, and is found
             if KEEP:
@@ -167,6 +177,27 @@ def forward(
 
 
 @triton.jit
+def keep(kept, a, b, c, d, tile: tl.constexpr):
+    """Write what is kept beside the first."""
+    tl.store(kept + tile, a)
+    tl.store(kept + 2 * tile, b)
+    tl.store(kept + 3 * tile, c)
+    tl.store(kept + 4 * tile, d)
+
+
+@triton.jit
+def past_cell(kept, dh, dcell, cell, o, before, tile: tl.constexpr):
+    """Compute δ of an LSTM's gates i, f, g and o, and ∂loss/∂c of the step before."""
+    i, f, g = tl.load(kept), tl.load(kept + tile), tl.load(kept + 2 * tile)
+    curved = tanh(cell)
+    dcell += dh * o * (1 - curved * curved)
+    d0 = dcell * g * i * (1 - i)
+    d1 = dcell * before * f * (1 - f)
+    d2 = dcell * i * (1 - g * g)
+    return d0, d1, d2, dh * curved * o * (1 - o), dcell * f
+
+
+@triton.jit
 def backward(
     theta, x, y, realisation, index, apart, kept, loss, gradient, S, B, T, n, m, p, w, rows, scale,
     LSTM: tl.constexpr, LAST: tl.constexpr, PIECES: tl.constexpr,
@@ -178,20 +209,12 @@ def backward(
     in C and c are added up here, the rest in `gathered`.
     """
     student, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
-    sequence = part * BP + tl.arange(0, BP)
-    real = sequence < B
-    place = tl.load(index + student * apart + sequence, real, 0)
-    place += tl.load(realisation + student) * S
+    place, real = places(realisation, index, student, part, apart, B, S, BP)
     y_at = y + place * (1 if LAST else T) * p
     theta += student * rows * w
     gradient += (student * parts + part) * PIECES * rows * w
-    gate = n * w
-    W0 = block(theta, n, n, w, NP, NP)
-    if LSTM:
-        W1 = block(theta + gate, n, n, w, NP, NP)
-        W2 = block(theta + 2 * gate, n, n, w, NP, NP)
-        W3 = block(theta + 3 * gate, n, n, w, NP, NP)
-    top = (4 if LSTM else 1) * gate
+    W0, W1, W2, W3, _, _, _, _ = gates(theta, n, m, w, LSTM, NP, MP)
+    top = (4 if LSTM else 1) * n * w
     C = block(theta + top, p, n, w, PP, NP)
     q = tl.arange(0, PP)
     c = tl.load(theta + top + q * w + n + m, q < p, 0.0)
@@ -207,29 +230,18 @@ def backward(
         h = tl.load(kept + tile)
     answer, wanted = answers(h, C, c, y_at, 0 if LAST else T - 1, p, real, PP)
     summed, e, _ = judged(answer, wanted, p, real, scale, LAST, PP)
-    dC, dc = dot(tl.trans(e), h), e
-    dh = dot(e, C)
+    dC, dc, dh = dot(tl.trans(e), h), e, dot(e, C)
     for k in range(T):
         t = T - 1 - k
         earlier, there = kept - of, (inside >= 0) & (t > 0)
         if LSTM:
-            i, f, g = tl.load(kept), tl.load(kept + tile), tl.load(kept + 2 * tile)
             before = tl.load(earlier + 4 * tile, there, 0.0)
             o_before = tl.load(earlier + 3 * tile, there, 0.0)
             h = o_before * tanh(before)
-            curved = tanh(cell)
-            dcell += dh * o * (1 - curved * curved)
-            d0 = dcell * g * i * (1 - i)
-            d1 = dcell * before * f * (1 - f)
-            d2 = dcell * i * (1 - g * g)
-            d3 = dh * curved * o * (1 - o)
-            dcell *= f
+            d0, d1, d2, d3, dcell = past_cell(kept, dh, dcell, cell, o, before, tile)
             cell, o = before, o_before
             dh = (dot(d0, W0) + dot(d1, W1)) + (dot(d2, W2) + dot(d3, W3))
-            tl.store(kept + tile, d1)
-            tl.store(kept + 2 * tile, d2)
-            tl.store(kept + 3 * tile, d3)
-            tl.store(kept + 4 * tile, h)
+            keep(kept, d1, d2, d3, h, tile)
         else:
             d0 = tl.where(h > 0, dh, 0.0)
             h = tl.load(earlier + tile, there, 0.0)
@@ -252,11 +264,15 @@ def backward(
 def gathered(
     x, realisation, index, apart, kept, gradient, S, B, T, n, m, w, rows,
     LSTM: tl.constexpr, PIECES: tl.constexpr, STEPS: tl.constexpr,
-    BP: tl.constexpr, NP: tl.constexpr, MP: tl.constexpr,
+    BP: tl.constexpr, NP: tl.constexpr, MP: tl.constexpr, RP: tl.constexpr,
 ):  # fmt: skip
-    """Add up the gradient Σ δ ⊗ [h, x, 1] of one gate over a piece of the steps, some at a time."""
+    """Add up Σ δ ⊗ [h, x, 1], of RP rows of one gate, over a piece of the steps, some at a time.
+
+    With few rows a program has its numbers in registers, where the tensor cores want them.
+    """
     student, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
-    piece, gate = tl.program_id(2) % PIECES, tl.program_id(2) // PIECES
+    piece, rest = tl.program_id(2) % PIECES, tl.program_id(2) // PIECES
+    gate, first_row = rest // (NP // RP), rest % (NP // RP) * RP
     row, unit = tl.arange(0, STEPS * BP), tl.arange(0, NP)[None, :]
     sequence = part * BP + row % BP
     real = sequence < B
@@ -264,18 +280,20 @@ def gathered(
     place += tl.load(realisation + student) * S
     tile: tl.constexpr = BP * NP
     of: tl.constexpr = (5 if LSTM else 2) * tile
-    d_at = kept + (student * parts + part) * T * of + (row % BP)[:, None] * NP + unit
-    h_at = d_at + (4 * tile if LSTM else tile - of)
+    kept += (student * parts + part) * T * of + (row % BP)[:, None] * NP
+    h_at = kept + (4 * tile if LSTM else tile - of) + unit
+    d_at = kept + gate * tile + first_row + tl.arange(0, RP)[None, :]
     span = (T + PIECES - 1) // PIECES
     end = tl.minimum(T, (piece + 1) * span)
-    dW, dF = tl.zeros((NP, NP), tl.float32), tl.zeros((NP, MP), tl.float32)
+    dW, dF = tl.zeros((RP, NP), tl.float32), tl.zeros((RP, MP), tl.float32)
     for first in range(piece * span, end, STEPS):
         t = first + row // BP
-        on = (t < end)[:, None] & (unit < NP)
-        d = tl.trans(tl.load(d_at + t[:, None] * of + gate * tile, on, 0.0))
+        on = (t < end)[:, None]
+        d = tl.trans(tl.load(d_at + t[:, None] * of, on, 0.0))
         h = tl.load(h_at + t[:, None] * of, on & ((t > 0)[:, None] | LSTM), 0.0)
         u = step(x + (place * T + t) * m, 0, m, real & (t < end), MP)
         dW, dF = dW + dot(d, h), dF + dot(d, u)
-    gradient += ((student * parts + part) * PIECES + piece) * rows * w + gate * n * w
-    put(gradient, dW, n, n, w, NP, NP)
-    put(gradient + n, dF, n, m + 1, w, NP, MP)
+    row_at = gradient + ((student * parts + part) * PIECES + piece) * rows * w
+    row_at += (gate * n + first_row) * w
+    put(row_at, dW, n - first_row, n, w, RP, NP)
+    put(row_at + n, dF, n - first_row, m + 1, w, RP, MP)
