@@ -146,7 +146,7 @@ class Cuda(NewtonSchulz):
         return self.ended(tuple(self.held), recorded.T)
 
     def _record(self, now: Now, index: Tensor, rates: Tensor) -> None:
-        """Put an update into a graph that reads ``held``, ``index``, ``rates`` and writes ``held``."""
+        """Put an update into a graph, which reads and writes ``held``."""
         self.held, self.index, self.rates = [a.clone() for a in now], index.clone(), rates.clone()
         self.recording = True
         self.update(tuple(self.held), self.index, *self.rates)  # once before, to compile
