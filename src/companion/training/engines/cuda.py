@@ -35,8 +35,12 @@ def padded(units: int) -> int:
 
 
 def fits(gates: int, units: int) -> bool:
-    """Say whether the registers of a program hold such a student."""
-    return units <= (64 if gates == 4 else 128)
+    """Say whether a processor of this GPU holds such a student: its registers, and its memory."""
+    size = padded(units)
+    # W of each gate in two halves, and a quarter for what meets them
+    wanted = (10 + gates / 8) * gates * size**2 + 1024
+    here = torch.cuda.get_device_properties(0).shared_memory_per_multiprocessor
+    return size <= (64 if gates == 4 else 128) and wanted <= here
 
 
 class Cuda(NewtonSchulz):
