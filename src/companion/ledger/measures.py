@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from companion.experiments.statistics import Interval, coverage, interval, pairs_to_decide
@@ -132,8 +133,10 @@ def divergence(e: Evidence, given: Given, reading: Given) -> Found:
     of a system were independent (McNemar's).
     """
     left_out, models, sizes = {**reading, "lost": "left out"}, given["models"], given["sizes"]
-    lost = [[e.scores(given, left_out, m, n).isna() for n in sizes] for m in models]
-    a, b = np.array(lost, dtype=int) if given.get("each") else np.sum(lost, axis=1)
+    lost = {(m, n): e.scores(given, left_out, m, n).isna() for m in models for n in sizes}
+    both = pd.concat(lost, axis=1, join="inner").astype(int)  # systems with every size of both
+    a, b = (both[m].to_numpy() for m in models)
+    a, b = (a.ravel(), b.ravel()) if given.get("each") else (a.sum(axis=1), b.sum(axis=1))
     fewer, more = int((a < b).sum()), int((a > b).sum())
     sure = fewer + more > 0 and stats.binomtest(fewer, fewer + more).pvalue < given["alpha"]
     _, answer = _together([Part(sure and fewer > more, sure and fewer < more, ())])
