@@ -338,7 +338,8 @@ def test_leaving_out_lost_students_is_shown_beside_scoring_them_0() -> None:
         def scores(self, given: Any, reading: Any, model: str, n: int) -> Any:
             if reading["experiment"] == "poster":
                 raise NotTested("none")
-            return pd.Series([0.9, 0.8, 0.9] if model == "urnn" else [0.9, 0.9, float("nan")])
+            # the URNN was trained on one system more
+            return pd.Series([0.9, 0.8, 0.9, 0.1] if model == "urnn" else [0.9, 0.9, float("nan")])
 
     table = survivors(Two(ROOT), {"snr_db": 20.0})
     assert table["n"].tolist() == list(range(2, 8))

@@ -76,6 +76,7 @@ def survivors(e: Evidence, given: Given) -> pd.DataFrame:
             a, b = (e.scores(given, reading, m, k) for m, k in (("urnn", 2 * n), ("rnn", n)))
         except NotTested:
             continue
+        a, b = a.align(b, join="inner")  # a block can have one of the two alone
         row = {"snr_db": given["snr_db"], "experiment": experiment, "n": n, "systems": len(a)}
         row |= {"lost_rnn": int(b.isna().sum()), "lost_urnn": int(a.isna().sum())}
         means = {"left_out": (a - b).mean(), "scored_0": (a.fillna(0) - b.fillna(0)).mean()}
