@@ -175,6 +175,9 @@ def test_fewer_lost_is_decided_by_the_systems_that_differ(a: int, b: int) -> Non
         assert (found == "yes") == (b >= 6)  # 2 · 2⁻⁶ < 0.05 < 2 · 2⁻⁵
     # the sizes of a system are no further systems
     assert measures.divergence(e, rule | {"sizes": [2, 4]}, READING)[1] == found
+    # nor is a system that lacks one of the two models or sizes
+    e = Planted(urnn2=urnn, rnn2=rnn, urnn4=np.r_[urnn, [np.nan] * 9], rnn4=rnn)
+    assert measures.divergence(e, rule | {"sizes": [2, 4]}, READING)[0]["of"] == [120.0]
 
 
 def test_a_median_is_within_when_its_interval_is() -> None:
