@@ -44,8 +44,9 @@ def held_to_float64(sizes: tuple[int, ...], models: tuple[str, ...], data: Seque
     expected = exact.gradient(at, *exact._batch(data, batches[0]))[1].cpu().numpy()
     for a, b in zip(gradient, expected, strict=True):
         assert np.linalg.norm(a - b) < 1e-5 * np.linalg.norm(b)
-    error = engine.evaluate(start.theta, data)
-    np.testing.assert_allclose(error, exact.evaluate(start.theta, data), rtol=1e-5)
+    error, atol = engine.evaluate(start.theta, data), 0.011 if loss == "cross-entropy" else 0
+    # two images of 200 may lie between two answers
+    np.testing.assert_allclose(error, exact.evaluate(start.theta, data), rtol=1e-5, atol=atol)
     replayed, losses = engine.advance(start, batches)
     assert not engine.astray
     with engine.aside:
