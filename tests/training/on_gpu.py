@@ -69,10 +69,11 @@ def side_by_side() -> None:
     np.testing.assert_allclose(found[0].r2["t"], found[1].r2["t"], atol=1e-3)
 
 
-relu = ("rnn", "urnn", "contractive")
-held_to_float64((48, 64), relu, images(2))
-held_to_float64((80, 96), relu, images(2))
-held_to_float64((2, 7, 14), (*relu[:2],), signals(2))
-held_to_float64((4, 14), ("lstm",), signals(2))
-held_to_float64((33, 40), ("lstm",), images(2))
-side_by_side()
+if __name__ == "__main__":
+    relu = ("rnn", "urnn", "contractive")
+    held_to_float64((48, 64), relu, images(2))
+    held_to_float64((80, 96), relu, images(2))
+    held_to_float64((2, 7, 14), (*relu[:2],), signals(2))
+    held_to_float64((4, 14), ("lstm",), signals(2))
+    held_to_float64((33, 40), ("lstm",), images(2))
+    side_by_side()
