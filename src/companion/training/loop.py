@@ -265,7 +265,7 @@ def _train_group(
     for column, update in enumerate(plan.records[done:], start=done):
         if stop.is_set():
             break
-        batches = plan.batches(members, state.update, update)
+        batches = plan.batches(members, state.update, int(update))
         if len(batches):
             state, losses = engine.advance(state, batches)
             made["loss"][:, column] = losses.mean(1)
