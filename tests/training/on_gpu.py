@@ -7,10 +7,11 @@ import torch
 
 from companion.theory.network import orthogonality_error, spectral_norm
 from companion.training import Options, Sequences, Student, fit, initial_theta
+from companion.training.engines import Backend
 from companion.training.engines.cuda import Cuda
 from companion.training.engines.newton_schulz import NewtonSchulz
 from companion.training.reference import Reference
-from companion.training.students import Group, State
+from companion.training.students import Group, Loss, Model, State
 
 rng = np.random.default_rng(0)
 EPS = np.finfo(np.float32).eps
@@ -26,13 +27,13 @@ def signals(R: int) -> Sequences:
     return Sequences(x, y)
 
 
-def held_to_float64(sizes: tuple[int, ...], models: tuple[str, ...], data: Sequences) -> None:
+def held_to_float64(sizes: tuple[int, ...], models: tuple[Model, ...], data: Sequences) -> None:
     students = tuple(
-        Student(model, n, data=i % 2, seed=i, learning_rate=1e-3)  # type: ignore[arg-type]
+        Student(model, n, data=i % 2, seed=i, learning_rate=1e-3)
         for i, (n, model) in enumerate((n, model) for n in sizes for model in models)
     )
-    loss = "cross-entropy" if data.y.shape[2] == 1 else "mean-square"
-    group = Group(students, Options(output_bias=True, loss=loss), data)  # type: ignore[arg-type]
+    loss: Loss = "cross-entropy" if data.y.shape[2] == 1 else "mean-square"
+    group = Group(students, Options(output_bias=True, loss=loss), data)
     m, p = data.x.shape[-1], data.y.shape[-1]
     start = State.start(group.padded([initial_theta(s, m, p) for s in students]))
     engine, exact = Cuda(group), Reference(group, torch.float64, "cuda")
@@ -62,18 +63,19 @@ def side_by_side() -> None:
     """Groups of two sizes, each student with an order of its own, are what the reference makes."""
     data = signals(2)
     students = [Student("urnn", n, data=i, seed=i, order=i) for n in (4, 40) for i in (0, 1)]
+    backends: tuple[Backend, ...] = ("cuda", "reference")
     found = [
-        fit(students, data, updates=5, batch=10, held_out={"t": data}, backend=backend)  # type: ignore[arg-type]
-        for backend in ("cuda", "reference")
+        fit(students, data, updates=5, batch=10, held_out={"t": data}, backend=backend)
+        for backend in backends
     ]
     np.testing.assert_allclose(found[0].r2["t"], found[1].r2["t"], atol=1e-3)
 
 
 if __name__ == "__main__":
-    relu = ("rnn", "urnn", "contractive")
+    relu: tuple[Model, ...] = ("rnn", "urnn", "contractive")
     held_to_float64((48, 64), relu, images(2))
     held_to_float64((80, 96), relu, images(2))
-    held_to_float64((2, 7, 14), (*relu[:2],), signals(2))
+    held_to_float64((2, 7, 14), relu[:2], signals(2))
     held_to_float64((4, 14), ("lstm",), signals(2))
     held_to_float64((33, 40), ("lstm",), images(2))
     side_by_side()

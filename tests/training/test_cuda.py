@@ -136,7 +136,7 @@ data = {n: "*fp32" for n in ("theta", "x", "y")} | {n: "*i64" for n in ("realisa
 sizes = {n: "i32" for n in ("apart", "S", "B", "T", "n", "m", "p", "w", "rows")} | {"scale": "fp32"}
 outs = {kernels.forward: ("kept", "score"), kernels.backward: ("kept", "loss", "gradient")}
 outs[kernels.gathered] = ("kept", "gradient")
-for NP, lstm in ((16, True), (64, True), (128, False)):
+for NP, lstm in ((16, False), (16, True), (32, False), (64, True), (128, False)):
     for kernel, out in outs.items():
         constants = {"LSTM": lstm, "LAST": NP > 16, "BP": 16, "NP": NP, "MP": 16, "PP": 16}
         constants |= {"KEEP": True, "PIECES": 4, "STEPS": 2, "RP": min(NP, 32)}
@@ -148,6 +148,7 @@ for NP, lstm in ((16, True), (64, True), (128, False)):
         options = {"num_warps": min(4, warps) if kernel is kernels.gathered else warps}
         built = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
         assert built.asm["cubin"]
+        assert NP > 32 or ".local" not in built.asm["ptx"]  # nothing outside registers
         gates = 4 if lstm else 1  # and as `fits` says:
         assert NP < 64 or built.metadata.shared <= (10 + gates / 8) * gates * NP**2
 """

@@ -148,7 +148,7 @@ def test_a_fit_killed_at_a_random_update_resumes_bit_for_bit(tmp_path: Path) -> 
 def test_groups_share_the_data_of_their_students() -> None:
     """Three students on each of 24 realisations: two sets of data, not six."""
     students = [Student("rnn", 2, data=i, seed=k) for k in range(3) for i in range(24)]
-    groups = grouped(students, [0] * len(students), 12, mixed=False)
+    groups = grouped(students, [(s.model, s.hidden_units) for s in students], 12)
     assert sorted(i for g in groups for i in g) == list(range(72))
     assert len({frozenset(students[i].data for i in g) for g in groups}) == 2
 

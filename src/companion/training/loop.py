@@ -127,7 +127,7 @@ class _Plan:
         self.orders = [seed if s.order is None else s.order for s in self.students]
         self.drawn = {
             order: draw_batches(count, batch, updates, np.random.default_rng(order))
-            for order in dict.fromkeys([seed, *self.orders])
+            for order in dict.fromkeys(self.orders)
         }
         self.thetas = _thetas(self.students, train, initial)
         self.every = count // batch if every is None else whole_number("record_every", every, 1)
@@ -219,8 +219,8 @@ def _train_groups(plan: _Plan, workers: int, advanced: Callable[[int], object]) 
 
     They stop at their next record, and have saved it.
     """
-    engine_of, width = constructor(plan.backend, plan.options.loss)
-    groups = grouped(plan.students, plan.orders, width, mixed=plan.backend == "cuda")
+    engine_of, width, kind = constructor(plan.backend, plan.options.loss)
+    groups = grouped(plan.students, list(map(kind, plan.students, plan.orders)), width)
     stop, lock = threading.Event(), threading.Lock()
     common = ""
     if plan.folder is not None:

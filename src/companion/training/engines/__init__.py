@@ -18,6 +18,7 @@ import numpy as np
 from companion.training.students import Engine, Group, Loss, Student, one_of, require
 
 Backend = Literal["auto", "reference", "cpu", "cuda"]
+Kind = Callable[[Student, int], Any]  # of a student and the order of its batches
 
 
 def available(backend: Backend) -> str:
@@ -47,50 +48,50 @@ def available(backend: Backend) -> str:
     return "cuda" if here and torch.cuda.is_available() else backend.replace("auto", "cpu")
 
 
-def constructor(backend: str, loss: Loss) -> tuple[Callable[[Group], Engine], int]:
-    """Find the constructor of a back end's engines, and how many students one of them takes."""
+def constructor(backend: str, loss: Loss) -> tuple[Callable[[Group], Engine], int, Kind]:
+    """Find a back end's constructor of engines, how many students one takes, of which kind."""
+
+    def same(student: Student, order: int) -> Any:
+        return student.model, student.hidden_units, order
+
     if backend == "cpu" and loss == "cross-entropy":
         from companion.training.engines.batch import Batch
 
-        return Batch, 1
+        return Batch, 1, same
     if backend == "cpu":
         from companion.training.engines.cpu import Cpu
         from companion.training.engines.lanes import LANES
 
         packed: dict[Any, Any] = {}  # data in lanes, shared by groups on the same realisations
-        return lambda group: Cpu(group, packed), LANES
+        return lambda group: Cpu(group, packed), LANES, same
     import torch
 
     from companion.training.engines.newton_schulz import NewtonSchulz
     from companion.training.reference import Reference
 
     if backend == "cuda":
-        from companion.training.engines.cuda import Cuda, fits
+        from companion.training.engines.cuda import Cuda, fits, padded
 
-        return lambda g: (Cuda if fits(*g.sizes[:2]) else NewtonSchulz)(g, "cuda"), 4096
-    return lambda group: Reference(group, torch.float32), 64
+        def filled(student: Student, _order: int) -> Any:  # each has its own order in a launch
+            return student.gates, padded(student.hidden_units)
+
+        return lambda g: (Cuda if fits(*g.sizes[:2]) else NewtonSchulz)(g, "cuda"), 4096, filled
+    return lambda group: Reference(group, torch.float32), 64, same
 
 
-def grouped(
-    students: Sequence[Student], orders: Sequence[int], width: int, mixed: bool
-) -> list[list[int]]:
-    """Put at most ``width`` students of one model and size together, or of like ones if ``mixed``.
-
-    Alike are those that the GPU fills up to the same size, LSTMs apart; there each can have its own
-    order of batches.
+def grouped(students: Sequence[Student], kinds: Sequence[Any], width: int) -> list[list[int]]:
+    """Put at most ``width`` students of one kind together.
 
     The longest groups come first, so that no thread is left with one at the end.
     """
-    kinds, turn = defaultdict(list), Counter[Any]()
-    for i, s in enumerate(students):
-        size = max(16, 1 << (s.hidden_units - 1).bit_length())
-        kind = (s.gates, size) if mixed else (s.model, s.hidden_units, orders[i])
+    of_kind, turn = defaultdict(list), Counter[Any]()
+    for i, (s, kind) in enumerate(zip(students, kinds, strict=True)):
         # one student of each realisation after another, so that groups share their data
-        kinds[kind].append((turn[kind, s.data], s.data, i))
+        of_kind[kind].append((turn[kind, s.data], s.data, i))
         turn[kind, s.data] += 1
     groups = [
         part[:, -1].tolist()
-        for of in kinds.values()
+        for of in of_kind.values()
         for part in np.array_split(sorted(of), -(-len(of) // width))
     ]
     return sorted(groups, key=lambda of: -students[of[0]].gates * students[of[0]].hidden_units)

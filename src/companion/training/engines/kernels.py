@@ -68,9 +68,8 @@ def gates(at, n, m, w, LSTM: tl.constexpr, NP: tl.constexpr, MP: tl.constexpr):
 
 
 @triton.jit
-def places(realisation, index, student, part, apart, B, S, BP: tl.constexpr):
+def places(realisation, index, student, sequence, apart, B, S):
     """Find a program's sequences among those of all realisations, and which of them there are."""
-    sequence = part * BP + tl.arange(0, BP)
     real = sequence < B
     place = tl.load(index + student * apart + sequence, real, 0)
     return place + tl.load(realisation + student) * S, real
@@ -130,7 +129,7 @@ def forward(
 ):  # fmt: skip
     """Run a student over sequences; keep its states, or the sum of what the answers score."""
     student, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
-    place, real = places(realisation, index, student, part, apart, B, S, BP)
+    place, real = places(realisation, index, student, part * BP + tl.arange(0, BP), apart, B, S)
     x_at, y_at = x + place * T * m, y + place * (1 if LAST else T) * p
     theta += student * rows * w
     W0, W1, W2, W3, F0, F1, F2, F3 = gates(theta, n, m, w, LSTM, NP, MP)
@@ -209,7 +208,7 @@ def backward(
     in C and c are added up here, the rest in `gathered`.
     """
     student, part, parts = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
-    place, real = places(realisation, index, student, part, apart, B, S, BP)
+    place, real = places(realisation, index, student, part * BP + tl.arange(0, BP), apart, B, S)
     y_at = y + place * (1 if LAST else T) * p
     theta += student * rows * w
     gradient += (student * parts + part) * PIECES * rows * w
@@ -275,9 +274,7 @@ def gathered(
     gate, first_row = rest // (NP // RP), rest % (NP // RP) * RP
     row, unit = tl.arange(0, STEPS * BP), tl.arange(0, NP)[None, :]
     sequence = part * BP + row % BP
-    real = sequence < B
-    place = tl.load(index + student * apart + sequence, real, 0)
-    place += tl.load(realisation + student) * S
+    place, real = places(realisation, index, student, sequence, apart, B, S)
     tile: tl.constexpr = BP * NP
     of: tl.constexpr = (5 if LSTM else 2) * tile
     kept += (student * parts + part) * T * of + (row % BP)[:, None] * NP
