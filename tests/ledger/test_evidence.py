@@ -166,8 +166,10 @@ def test_a_run_without_validation_has_no_best_by_it(tmp_path: Path) -> None:
 
 def test_accuracy_is_the_test_sets_where_validation_was_best(tmp_path: Path) -> None:
     rows = [
-        {"model": "urnn", "hidden_units": 16, "learning_rate": 1e-3, "fit_seed": seed,
-         "update": 859 * epoch, "held_out": part, "accuracy": accuracy + seed * 1e-3}
+        {"model": model, "hidden_units": 16, "learning_rate": 1e-3, "fit_seed": seed,
+         "update": 859 * epoch, "held_out": part, "accuracy": accuracy + seed * 1e-3,
+         "diverged": 900 if model == "rnn" and seed == 2 else -1}
+        for model in ("urnn", "rnn")
         for seed in (1, 2, 3)
         for epoch, both in ((1, (0.5, 0.9)), (2, (0.7, 0.6)), (3, (float("nan"), 0.2)))
         for part, accuracy in zip(("validation", "test"), both, strict=True)
@@ -176,9 +178,12 @@ def test_accuracy_is_the_test_sets_where_validation_was_best(tmp_path: Path) -> 
     evidence = Evidence(tmp_path)
 
     def accuracies(**least: int) -> list[float]:
-        return evidence.accuracies({"least": least}, "urnn", 16).tolist()
+        values, frozen = evidence.accuracies({"least": least}, "urnn", 16)
+        assert not frozen
+        return values.tolist()
 
     assert accuracies(epochs=10, seeds=3) == pytest.approx([0.601, 0.602, 0.603])
+    assert evidence.accuracies({"least": {}}, "rnn", 16)[1], "one of the three was frozen"
     for least in ({"epochs": 11}, {"epochs": 10, "seeds": 4}):
         with pytest.raises(NotTested, match="with at least"):
             accuracies(**least)

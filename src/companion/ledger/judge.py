@@ -5,7 +5,7 @@ become verdicts:
 
 proved, certified : by Coq; by a file that is proved again. reproduced, contradicted : yes, no.
 depends on : under a condition that the poster does not state, or on which reading is taken.
-undecided : neither, with how many systems would decide. not tested : there is no run.
+undecided : neither, with how many would decide, or why. not tested : there is no run.
 note : a remark, where there is nothing to reproduce, or what Coq has not checked.
 """
 
@@ -220,7 +220,9 @@ def measured(e: Evidence, claim: Claim) -> Finding:
         verdict, why = "depends on", given["on"]
     if verdict == "not tested":
         why = "not every size has been run"
-    if verdict == "undecided":
+    if "unfit" in answers.values():
+        why = "networks were frozen; rounding decides when, and few seeds do not show that spread"
+    elif verdict == "undecided":
         why = why or would_decide(found, "seeds" if given["measure"] == "accuracy" else "systems")
     here, poster = "\n".join(lines), poster_number(e, given)
     return Finding(verdict, why, poster, here, numbers, answers, tuple(sorted(e.used)))
@@ -228,7 +230,7 @@ def measured(e: Evidence, claim: Claim) -> Finding:
 
 def _verdict(answers: Mapping[str, Answer]) -> tuple[str, str]:
     """Make one verdict of the answers under several readings; say why it is not simply yes."""
-    words = {"no": "contradicted", "open": "undecided"}
+    words = {"no": "contradicted", "open": "undecided", "unfit": "undecided"}
     said = ", ".join(f"{WORDS.get(of, of)} {words.get(a, a)}" for of, a in answers.items())
     kinds = set(answers.values()) - {"not run"}
     if "yes" in kinds and len(kinds) > 1:

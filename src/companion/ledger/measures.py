@@ -32,7 +32,8 @@ class Part(NamedTuple):
     """What one part of a claim says, such as one size, with its numbers.
 
     ``needed``: how many systems or seeds would decide it, infinite where none would. ``short``: by
-    how much its interval covers too seldom; it is fit where that is 0.
+    how much its interval covers too seldom. The interval is fit where that is 0; infinite says that
+    it holds for no such numbers.
     """
 
     yes: bool
@@ -164,19 +165,19 @@ def within(e: Evidence, given: Given, reading: Given) -> Found:
     return _together([Part(inside, outside, found[:3])], "median", "low", "high")
 
 
-def _side(e: Evidence, given: Given, name: str, units: int) -> tuple[float, float, float, int]:
-    """Return an accuracy, its variance and that one's degrees of freedom, and how many seeds.
+def _side(
+    e: Evidence, given: Given, name: str, units: int
+) -> tuple[float, float, float, int, bool]:
+    """Return a mean accuracy, its variance, its degrees of freedom, its seeds, if one was frozen.
 
-    The variance is that of the mean over seeds; with fewer than three that of 10 000 images, which
-    leaves out that another seed trains differently. The poster's curves have none.
+    The poster's curves have no variance.
     """
     if name.startswith("poster "):
         value, _ = e.drawn(4, *FIGURE_4[name.removeprefix("poster ")])[units]
-        return value, 0.0, np.inf, 0
-    v = e.accuracies(given, name, units).to_numpy()
-    if len(v) >= 3:
-        return v.mean(), v.var(ddof=1) / len(v), len(v) - 1, len(v)
-    return v.mean(), v.mean() * (1 - v.mean()) / 10_000, np.inf, len(v)
+        return value, 0.0, np.inf, 0, False
+    values, frozen = e.accuracies(given, name, units)
+    seeds = len(values)
+    return values.mean(), values.var(ddof=1) / seeds, seeds - 1, seeds, frozen
 
 
 def accuracy(e: Evidence, given: Given, reading: Given) -> Found:
@@ -184,24 +185,27 @@ def accuracy(e: Evidence, given: Given, reading: Given) -> Found:
 
     ``pairs`` lists [[curve, N], [curve, N]]; the curve "poster NAME" is the poster's own. Welch's
     interval over seeds. ``at`` says which pairs were run; without all of them there is no yes.
+    Where a network was frozen the interval is not fit: when it was, rounding decided.
     """
     alpha, margin, parts, missing = given["alpha"], given["margin"], [], []
     low, high = (0.0, np.inf) if given["is"] == "above" else (-margin, margin)
     for k, pair in enumerate(given["pairs"]):
         try:
-            (a, v_a, free_a, n_a), (b, v_b, free_b, n_b) = (_side(e, given, *of) for of in pair)
+            one, other = (_side(e, given, *of) for of in pair)
         except NotTested as error:
             missing.append(error)
             continue
+        (a, v_a, free_a, n_a, frozen_a), (b, v_b, free_b, n_b, frozen_b) = one, other
         mean, variance = float(a - b), v_a + v_b
         spread = v_a**2 / free_a + v_b**2 / free_b
         free = variance**2 / spread if spread else np.inf  # Welch's degrees of freedom
         errors = (alpha, alpha / len(given["pairs"]))
         half, wide = (stats.t.ppf(1 - x / 2, free) * variance**0.5 for x in errors)
-        found = Interval(mean, mean - half, mean + half, n_b or n_a)
+        found = Interval(mean, mean - half, mean + half, min(n_a or n_b, n_b or n_a))
         yes, no = low < found.low and found.high < high, mean + wide < low or mean - wide > high
         needed = pairs_to_decide(found, high if mean > 0 and np.isfinite(high) else low)
-        parts.append(Part(yes, no, (k, *found[:3]), needed))
+        short = np.inf if frozen_a or frozen_b else 0.0
+        parts.append(Part(yes, no, (k, *found[:3]), needed, short))
     if not parts:
         raise missing[0]
     numbers, answer = _together(parts, "at", "mean", "low", "high")

@@ -234,8 +234,8 @@ def scaling_advice(W: Float[Array, "n n"]) -> tuple[str, float]:
     """
     radius, norm = float(np.abs(np.linalg.eigvals(W)).max()), spectral_norm(W)
     if radius >= 1:
-        helps = "helps" if radius > 1.0001 else "goes below 1; one to just 1 is not looked for"
-        return f"Its spectral radius is {radius:.4g} ≥ 1, so no diagonal scaling {helps}.", norm
+        helps = "helps" if radius > 1.0001 else "goes below 1. Whether one reaches 1 is not tried"
+        return f"Its spectral radius is {radius:.4g}, so no diagonal scaling {helps}.", norm
     least = spectral_norm(scaled(W.astype(np.float64), contracting_scaling(W)))
     if least < 1:
         way = "balance(rnn) applies it, minimal_scaling(W) finds one of moderate size"
