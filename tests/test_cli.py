@@ -121,6 +121,8 @@ def test_pages_says_what_it_does_and_why(
     code, said, _ = pages("--check")
     assert code == 1
     assert said.startswith("demo: has no text notebooks/demo.md beside it\nother: stale")
+    monkeypatch.setattr("companion.running.pages.stale", lambda *_: list("abcdefg"))
+    assert "other: stale (a; b; c; d; 3 more)\n" in pages("--check")[1]
 
 
 def test_elsewhere_than_in_a_checkout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

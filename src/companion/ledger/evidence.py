@@ -261,27 +261,24 @@ class Evidence:
     def accuracies(self, given: Given, curve: str, units: int) -> tuple[pd.Series, bool]:
         """Take the test accuracy of each seed, where its validation accuracy was best.
 
-        Only of runs with at least the epochs and training images that are asked for. Say also
-        whether a network among them was frozen.
+        Only of runs with at least the epochs and images that are asked for; and if one was frozen.
         """
         model, _, slower = curve.partition("/")
         least = {k: v for k, v in given["least"].items() if k != "seeds"}
-        found: dict[int, float] = {}
-        frozen = False
+        found: dict[int, tuple[float, bool]] = {}
         for run in self.published("mnist"):
             if not run.has({}, least):
                 continue
             rows = run.table[(run.table["model"] == model) & (run.table["hidden_units"] == units)]
             rate = np.isclose(rows["learning_rate"], 1e-3 / float(slower or 1), rtol=1e-6)
             for seed, of in rows[rate].groupby("fit_seed"):
-                if seed in found:
-                    continue
                 wide = of.pivot(index="update", columns="held_out", values="accuracy")
                 best = wide["validation"].fillna(-1).idxmax()  # the first of equals
-                found[seed] = float(wide["test"][best])
-                frozen |= bool((of["diverged"] >= 0).any())
+                frozen = bool((of["diverged"] >= 0).any())
+                found.setdefault(seed, (float(wide["test"][best]), frozen))
                 self.used[run.name] = run
         if len(found) < given["least"].get("seeds", 2):
             asked = " and ".join(f"{v} {k}" for k, v in given["least"].items())
             raise NotTested(f"no published {curve} of {units} units with at least {asked}")
-        return pd.Series(found), frozen
+        values, were = zip(*found.values(), strict=True)
+        return pd.Series(values, list(found)), any(were)

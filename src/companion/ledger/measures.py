@@ -32,8 +32,7 @@ class Part(NamedTuple):
     """What one part of a claim says, such as one size, with its numbers.
 
     ``needed``: how many systems or seeds would decide it, infinite where none would. ``short``: by
-    how much its interval covers too seldom. The interval is fit where that is 0; infinite says that
-    it holds for no such numbers.
+    how much its interval covers too seldom: 0 where it is fit, infinite where it never holds.
     """
 
     yes: bool
@@ -165,19 +164,13 @@ def within(e: Evidence, given: Given, reading: Given) -> Found:
     return _together([Part(inside, outside, found[:3])], "median", "low", "high")
 
 
-def _side(
-    e: Evidence, given: Given, name: str, units: int
-) -> tuple[float, float, float, int, bool]:
-    """Return a mean accuracy, its variance, its degrees of freedom, its seeds, if one was frozen.
-
-    The poster's curves have no variance.
-    """
-    if name.startswith("poster "):
-        value, _ = e.drawn(4, *FIGURE_4[name.removeprefix("poster ")])[units]
-        return value, 0.0, np.inf, 0, False
-    values, frozen = e.accuracies(given, name, units)
-    seeds = len(values)
-    return values.mean(), values.var(ddof=1) / seeds, seeds - 1, seeds, frozen
+def _side(e: Evidence, given: Given, curve: str, n: int) -> tuple[float, float, float, int, float]:
+    """Return a mean accuracy, its variance, degrees of freedom and seeds, and a `Part`'s short."""
+    if curve.startswith("poster "):
+        value, _ = e.drawn(4, *FIGURE_4[curve.removeprefix("poster ")])[n]
+        return value, 0.0, np.inf, 0, 0.0
+    v, frozen = e.accuracies(given, curve, n)
+    return v.mean(), v.var(ddof=1) / len(v), len(v) - 1, len(v), np.inf if frozen else 0.0
 
 
 def accuracy(e: Evidence, given: Given, reading: Given) -> Found:
@@ -195,17 +188,16 @@ def accuracy(e: Evidence, given: Given, reading: Given) -> Found:
         except NotTested as error:
             missing.append(error)
             continue
-        (a, v_a, free_a, n_a, frozen_a), (b, v_b, free_b, n_b, frozen_b) = one, other
+        (a, v_a, free_a, n_a, short_a), (b, v_b, free_b, n_b, short_b) = one, other
         mean, variance = float(a - b), v_a + v_b
         spread = v_a**2 / free_a + v_b**2 / free_b
         free = variance**2 / spread if spread else np.inf  # Welch's degrees of freedom
         errors = (alpha, alpha / len(given["pairs"]))
         half, wide = (stats.t.ppf(1 - x / 2, free) * variance**0.5 for x in errors)
-        found = Interval(mean, mean - half, mean + half, min(n_a or n_b, n_b or n_a))
+        found = Interval(mean, mean - half, mean + half, n_b or n_a)
         yes, no = low < found.low and found.high < high, mean + wide < low or mean - wide > high
         needed = pairs_to_decide(found, high if mean > 0 and np.isfinite(high) else low)
-        short = np.inf if frozen_a or frozen_b else 0.0
-        parts.append(Part(yes, no, (k, *found[:3]), needed, short))
+        parts.append(Part(yes, no, (k, *found[:3]), needed, max(short_a, short_b)))
     if not parts:
         raise missing[0]
     numbers, answer = _together(parts, "at", "mean", "low", "high")

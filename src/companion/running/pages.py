@@ -130,7 +130,8 @@ def refresh(
         if not reasons and not everything:
             say(f"{page.name}: skipped, fresh (same text, sources, pins and data)")
             continue
-        why = f"stale ({'; '.join(reasons)})" if reasons else "asked for (--all)"
+        first = [*reasons[:4], f"{len(reasons) - 4} more"] if len(reasons) > 5 else reasons
+        why = f"stale ({'; '.join(first)})" if reasons else "asked for (--all)"
         say(f"{page.name}: {why}")
         if check:
             bad += 1
