@@ -312,17 +312,25 @@ def test_sizes_that_were_not_run_leave_a_claim_of_figure_4_untested_unless_one_s
         def accuracies(self, given: Any, curve: str, units: int) -> Any:
             if units > 32:
                 raise NotTested(f"no {curve} of {units} units")
-            return pd.Series([0.7, 0.71, 0.69]) + (shift if curve == "urnn" else 0), curve in frozen
+            return pd.Series([0.7, 0.71, 0.69]) + (shift if curve == "urnn" else 0), False
 
-    shift, frozen = 0.1, ""
+    shift = 0.1
     found = judge(claim, Some(ROOT)).finding
     assert found.verdict == "not tested"
     assert found.here.startswith("n = 32: +0.100 [")
     shift = -0.1
     assert judge(claim, Some(ROOT)).finding.verdict == "contradicted"
-    frozen = "contractive"
-    found = judge(claim, Some(ROOT)).finding
-    assert (found.verdict, found.why[:20]) == ("undecided", "networks were frozen")
+
+
+@pytest.mark.parametrize(("frozen", "verdict"), [(False, "reproduced"), (True, "undecided")])
+def test_frozen_networks_decide_nothing(frozen: bool, verdict: str) -> None:
+    class Steps(Evidence):
+        def accuracies(self, given: Any, curve: str, units: int) -> Any:
+            return pd.Series([0.7, 0.71, 0.69]) - units / 100, frozen and units == 80
+
+    found = judge(BY_ID["F4-rnn-fails"], Steps(ROOT)).finding
+    assert found.verdict == verdict
+    assert found.why.startswith("networks were frozen") == frozen
 
 
 def test_the_table_of_readings_has_every_claim_under_every_reading() -> None:

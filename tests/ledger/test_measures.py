@@ -220,12 +220,22 @@ def test_accuracies_of_seeds_have_welchs_interval() -> None:
     assert accuracy(ABOVE, urnn32=b, rnn32=a)[1] == "no"
 
 
-def test_an_accuracy_of_frozen_networks_says_neither_yes_nor_no() -> None:
+def test_accuracies_with_one_seed_have_the_error_of_the_images() -> None:
+    numbers, found = accuracy(ABOVE, urnn32=[0.8], rnn32=[0.7])
+    error = 1.959964 * np.sqrt(0.8 * 0.2 / 10_000 + 0.7 * 0.3 / 10_000)
+    assert numbers["low"] == pytest.approx([0.1 - error], rel=1e-5)
+    assert found == "yes"
+    assert accuracy(ABOVE, urnn32=[0.8], rnn32=[0.799])[1] == "open"
+
+
+def test_an_accuracy_of_frozen_networks_says_neither_yes_nor_no_where_the_rule_says_so() -> None:
     a, b = [0.8, 0.82, 0.81], [0.7, 0.76, 0.73]
-    for urnn, rnn in ((a, b), (b, a)):
-        numbers, found = accuracy(ABOVE, urnn32=urnn, rnn32=rnn, frozen=["rnn"])
+    rule = ABOVE | {"frozen": "unfit"}
+    for urnn, rnn, without in ((a, b, "yes"), (b, a, "no")):
+        numbers, found = accuracy(rule, urnn32=urnn, rnn32=rnn, frozen=["rnn"])
         assert (found, numbers["short"]) == ("unfit", [np.inf])
-    more = ABOVE | {"pairs": [*ABOVE["pairs"], [["urnn", 32], ["lstm", 32]]]}
+        assert accuracy(ABOVE, urnn32=urnn, rnn32=rnn, frozen=["rnn"])[1] == without
+    more = rule | {"pairs": [*ABOVE["pairs"], [["urnn", 32], ["lstm", 32]]]}
     assert accuracy(more, urnn32=a, rnn32=b, lstm32=b, frozen=["rnn"])[1] == "unfit"
     assert accuracy(more, urnn32=a, rnn32=b, lstm32=[0.99, 0.991, 0.99], frozen=["rnn"])[1] == "no"
 
