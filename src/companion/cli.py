@@ -394,7 +394,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     if message:
         say(f"companion {_given['command']}: {message}".replace(" :", ":"), error=True)
     return int(code)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -231,6 +231,19 @@ def test_the_primary_reading_decides_and_its_neighbours_qualify(
     assert found.here == "+0.1000 [+0.0000, +0.2000] (64 systems)"
 
 
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"needed": [400.0]}, "about 400 seeds would decide"),
+        ({"needed": [10_001.0]}, "it would take more than 10 000 seeds"),
+        ({"needed": [float("inf")]}, "no number of seeds would decide"),
+        ({}, ""),  # it was not reckoned
+    ],
+)
+def test_what_would_decide_in_words(numbers: Any, said: str) -> None:
+    assert judges.would_decide(numbers, "seeds") == said
+
+
 def test_that_no_number_would_decide_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     found = planted(monkeypatch, "open", needed=float("inf"))
     assert (found.verdict, found.why) == ("undecided", "no number of systems would decide")

@@ -107,8 +107,33 @@ def test_what_would_decide_is_counted_in_systems() -> None:
     assert found == "open"
     # half-width 0.01 · 2.045/√30 at 30 pairs must fall to 0.001
     assert numbers["needed"] == [np.ceil(30 * (0.01 * 2.0452296 / 30**0.5 / 0.001) ** 2)]
-    assert contrast("not below", d - 0.005)[0]["needed"] == [np.inf]  # on the margin itself
+    on_the_margin = contrast("not below", d - 0.005)[0]["needed"][0]
+    assert on_the_margin > 1e20  # but for rounding infinite
     assert "needed" not in contrast("not below", d + 0.02)[0]
+
+
+def deciding(kind: str, *differences: Any) -> float:
+    """How many systems the measure asks for, after a check that about as many do decide."""
+    (needed,) = contrast(kind, *differences, margin=0.0)[0]["needed"]
+    for factor, decided in ((0.8, False), (1.3, True)):
+        # the same values again and again have the same spread
+        more = [np.resize(d, 30 * round(factor * needed / 30)) for d in differences]
+        base = np.resize(BASE, len(more[0]))
+        e: Any = Planted(rnn4=base, **{f"urnn{i}": base + d for i, d in enumerate(more)})
+        pairs = [[["urnn", i], ["rnn", 4]] for i in range(len(more))]
+        rule = {"pairs": pairs, "is": kind, "margin": 0.0, "alpha": 0.05, "snr_db": 20.0}
+        assert (measures.contrast(e, rule, READING)[1] != "open") == decided
+    return float(needed)
+
+
+def test_what_would_decide_takes_the_shorter_way_of_yes_and_no() -> None:
+    """A yes takes what its slowest size takes, a no what its fastest does, at its share."""
+    d = NOISE - NOISE.mean()
+    slow, fast = d / d.std() * 10 - 0.5, d / d.std() * 10 - 1
+    assert deciding("below", slow, fast) == deciding("below", slow) > deciding("below", fast)
+    with_no = deciding("below", slow, -slow)
+    assert deciding("below", slow) < with_no < 2 * deciding("below", slow)
+    assert deciding("below", slow, -slow, -fast) < with_no
 
 
 def test_lost_students_leave_the_pairs_and_pairs_are_counted() -> None:
@@ -146,6 +171,30 @@ def test_a_curve_agrees_where_narrow_intervals_meet_it(
     numbers, found = measures.curve(e, rule, READING)
     assert found == expected
     assert ("needed" in numbers) == (expected == "open")
+
+
+def test_a_curve_agrees_at_the_full_error_and_is_contradicted_at_its_share() -> None:
+    v = (NOISE - NOISE.mean()) / NOISE.std(ddof=1) * 0.01 + 0.9
+    rule = {"figure": 2, "model": "rnn", "alpha": 0.05, "resolution": 0.02}
+    for away, expected in ((1.9, "yes"), (2.2, "open"), (2.6, "no")):  # in standard errors
+        drawn = dict.fromkeys((2, 3), (0.9 + away * 0.01 / 30**0.5, 0.0))
+        e: Any = Planted(RNN=drawn, rnn2=v, rnn3=v)
+        assert measures.curve(e, rule, READING)[1] == expected  # t(29): 2.05 at 5%, 2.36 at half
+
+
+@pytest.mark.parametrize("others", [{}, {"poster_systems": 300}])
+def test_the_systems_that_decide_a_curve_do(others: Any) -> None:
+    rule = {"figure": 2, "model": "rnn", "alpha": 0.05, "resolution": 0.02} | others
+    v = (NOISE - NOISE.mean()) / NOISE.std() * 0.1 + 0.9
+    for value in (0.9, 0.925):
+        points = {2: (value, 0.001)}
+        first: Any = Planted(RNN=points, rnn2=v)
+        (needed,) = measures.curve(first, rule, READING)[0]["needed"]
+        assert 40 < needed < 400
+        for factor, decided in ((0.6, False), (1.3, True)):
+            e: Any = Planted(RNN=points, rnn2=np.resize(v, 30 * round(factor * needed / 30)))
+            found = measures.curve(e, rule, READING)[1]
+            assert found == ({0.9: "yes", 0.925: "no"}[value] if decided else "open")
 
 
 def test_a_curve_allows_for_the_posters_own_systems() -> None:
@@ -218,6 +267,19 @@ def test_accuracies_of_seeds_have_welchs_interval() -> None:
     assert found == "yes"
     assert accuracy(ABOVE, urnn32=[0.7, 0.9, 0.8], rnn32=b)[1] == "open"
     assert accuracy(ABOVE, urnn32=b, rnn32=a)[1] == "no"
+
+
+@pytest.mark.parametrize(("mean", "decided"), [(0.02, "yes"), (-0.02, "no")])
+def test_as_many_seeds_as_are_asked_for_decide(mean: float, decided: str) -> None:
+    def seeds(n: int, mean: float) -> list[float]:  # of this mean and a spread of 0.03
+        v = np.random.default_rng(n).standard_normal(n)
+        return list(0.8 + mean + 0.03 * (v - v.mean()) / v.std(ddof=1))
+
+    first, found = accuracy(ABOVE, urnn32=seeds(3, mean), rnn32=seeds(3, 0.0))
+    needed = int(first["needed"][0])
+    assert (found, 3 < needed < 30) == ("open", True)
+    for n, expected in ((needed - 1, "open"), (needed, decided)):
+        assert accuracy(ABOVE, urnn32=seeds(n, mean), rnn32=seeds(n, 0.0))[1] == expected
 
 
 def test_accuracies_with_one_seed_have_the_error_of_the_images() -> None:

@@ -60,8 +60,14 @@ def interval(d: Float[Array, " pairs"], summary: Summary, level: float = 0.95) -
     return Interval(estimate, low, high, len(d))
 
 
-def coverage(d: Float[Array, " pairs"], summary: Summary, level: float = 0.95) -> float:
+def coverage(
+    d: Float[Array, " pairs"], summary: Summary, level: float = 0.95, *, others: float = np.inf,
+    draws: int = 1000,
+) -> float:  # fmt: skip
     """Count how often the interval of N values drawn from ``d`` holds the mean (median) of ``d``.
+
+    With ``others``, how often it holds the mean of as many other values, when it is √(1 + N/others)
+    times as wide.
 
     Examples
     --------
@@ -69,17 +75,32 @@ def coverage(d: Float[Array, " pairs"], summary: Summary, level: float = 0.95) -
     >>> coverage(heavy, "mean") < 0.8
     True
     """
-    d, n = np.asarray(d, dtype=float), len(d)
-    sample = d[np.random.default_rng(0).integers(0, n, (1000, n))]
-    truth = _with_ends(d, summary, level)[0]
-    _, low, high = _with_ends(sample, summary, level)
-    return float(np.mean((low <= truth + 1e-15) & (truth - 1e-15 <= high)))
+    d, n, rng = np.asarray(d, dtype=float), len(d), np.random.default_rng(0)
+    found, low, high = _with_ends(d[rng.integers(0, n, (draws, n))], summary, level)
+    truth, wider = _with_ends(d, summary, level)[0], (1 + n / others) ** 0.5
+    if np.isfinite(others):
+        truth = _with_ends(d[rng.integers(0, n, (draws, int(others)))], summary, level)[0]
+    below, above = wider * (found - low), wider * (high - found)
+    return float(np.mean((found - below <= truth + 1e-15) & (truth - 1e-15 <= found + above)))
+
+
+def pairs_to_narrow(half: float, wanted: float, pairs: int, others: float = np.inf) -> float:
+    """Reckon how many pairs it takes for a half-width to fall to ``wanted``, at the present spread.
+
+    It falls as one over the root of the pairs, or, of a difference to the mean of ``others``, as
+    √(1/pairs + 1/others). Infinite where no number does.
+
+    Examples
+    --------
+    >>> pairs_to_narrow(0.02, 0.01, 30), pairs_to_narrow(0.02, 0.01, 30, others=30)
+    (120.0, inf)
+    """
+    room = wanted**2 * (1 / pairs + 1 / others) - half**2 / others
+    return half**2 / room if room > 0 else np.inf
 
 
 def pairs_to_decide(found: Interval, bound: float) -> float:
     """Reckon how many pairs it takes for the interval to leave ``bound``, at the present spread.
-
-    The half-width falls as one over the square root of the pairs. Infinite: more than 10 000.
 
     Examples
     --------
@@ -88,8 +109,8 @@ def pairs_to_decide(found: Interval, bound: float) -> float:
     """
     away = abs(found.estimate - bound)
     half = found.estimate - found.low if found.estimate > bound else found.high - found.estimate
-    needed = found.pairs * (half / away) ** 2 if away else np.inf
-    return int(np.ceil(round(needed, 6))) if needed <= 10_000 else np.inf
+    needed = pairs_to_narrow(half, away, found.pairs)
+    return int(np.ceil(round(needed, 6))) if np.isfinite(needed) else np.inf
 
 
 def mean_tests(d: Float[Array, " pairs"], margin: float) -> tuple[float, float]:

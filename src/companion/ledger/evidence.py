@@ -110,6 +110,12 @@ class Published:
         table = self.table
         return table[table["update"] == table["update"].max()] if "update" in table else table
 
+    @functools.cached_property
+    def students(self) -> dict[Any, pd.DataFrame]:
+        """The rows of each model and size, by seed and number of the system."""
+        rows = self.rows.assign(seed=self.record["parameters"]["seed"]).set_index(["seed", "data"])
+        return dict(iter(rows.groupby(["model", "hidden_units"], observed=True)))
+
     def has(self, wanted: Given, least: Given) -> bool:
         """Say whether it had these parameters, and at least these; one not known yet was 0."""
         had = self.record["parameters"]
@@ -239,23 +245,21 @@ class Evidence:
         wanted = {"preset": reading["experiment"], "snr_db": given["snr_db"], **given["run"]}
         wanted["clip"] = 1 if reading["training"] == "clipped" else 0
         column = "r2" if reading["record"] == "last update" else "r2_chosen"
-        parts = []
+        found = []
         for run in self.published("synthetic"):
             seed = run.record["parameters"]["seed"]
-            if not run.has(wanted, {}) or seed not in given.get("seeds", [seed]):
-                continue
-            rows = run.rows[(run.rows["model"] == model) & (run.rows["hidden_units"] == n)]
-            if len(rows) and column in rows:
-                self.used[run.name] = run
-                r2 = rows[column].astype(float)
-                diverged = rows["diverged"] if column == "r2" else np.full(len(rows), -1)
-                then = 0.0 if reading["lost"] == "scored 0" else np.nan
-                r2 = r2.mask(is_lost(diverged, r2), then)
-                parts.append(r2.set_axis(pd.MultiIndex.from_product([[seed], rows["data"]])))
-        if not parts:
+            if run.has(wanted, {}) and seed in given.get("seeds", [seed]):
+                rows = run.students.get((model, n))
+                if rows is not None and column in rows:
+                    self.used[run.name] = run
+                    found.append(rows[[column, "diverged"]])
+        if not found:
             asked = ", ".join(reading.values())
             raise NotTested(f"no published run of {model} with {n} units: {asked}")
-        return pd.concat(parts)
+        rows = pd.concat(found)
+        r2: pd.Series = rows[column].astype(float)
+        lost = is_lost(rows["diverged"] if column == "r2" else np.array(-1), r2)
+        return r2.mask(lost, 0.0 if reading["lost"] == "scored 0" else np.nan)
 
     def accuracies(self, given: Given, curve: str, units: int) -> tuple[pd.Series, bool]:
         """Take the test accuracy of each seed, where its validation accuracy was best.

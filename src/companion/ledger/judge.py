@@ -241,9 +241,13 @@ def _verdict(answers: Mapping[str, Answer]) -> tuple[str, str]:
 
 
 def would_decide(numbers: Numbers, units: str) -> str:
-    """Say how many systems or seeds would decide what is open."""
-    needed = numbers.get("needed", [np.inf])[0]
-    many = f"about {needed:.0f}" if np.isfinite(needed) else "no number of"
+    """Say how many systems or seeds would decide what is open, where that was reckoned."""
+    if "needed" not in numbers:
+        return ""
+    (needed,) = numbers["needed"]
+    if 10_000 < needed < np.inf:
+        return f"it would take more than 10 000 {units}"
+    many = f"about {needed:.0f}" if needed < np.inf else "no number of"
     return f"{many} {units} would decide"
 
 
@@ -283,7 +287,9 @@ def read(e: Evidence, claim: Claim) -> Finding:
         why += ", and at another no number of systems would decide" if never else ""
     elif found == "open":
         why = would_decide(numbers, "systems")
-    here = f"{shown(numbers, claim)} ({min(numbers['systems']):.0f} systems)"
+    counts = sorted(set(numbers["systems"]))
+    many = " to ".join(f"{n:.0f}" for n in dict.fromkeys([counts[0], counts[-1]]))
+    here = f"{shown(numbers, claim)} ({many} systems)"
     return Finding(verdict, why, poster_number(e, given), here, numbers, answers, runs)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from companion.experiments.statistics import Interval, coverage, interval, pairs_to_decide
+from companion.experiments.statistics import coverage, interval, pairs_to_decide, pairs_to_narrow
 from companion.experiments.synthetic import optimum
 from companion.ledger.evidence import FIGURE_4, Evidence, Given, NotTested
 from companion.theory.network import ACTIVATIONS, RNN, Array, simulate
@@ -31,14 +31,16 @@ Found = tuple[Numbers, Answer]
 class Part(NamedTuple):
     """What one part of a claim says, such as one size, with its numbers.
 
-    ``needed``: how many systems or seeds would decide it, infinite where none would. ``short``: by
-    how much its interval covers too seldom: 0 where it is fit, infinite where it never holds.
+    ``to_yes``, ``to_no``: how many systems or seeds it would take, infinite where none would do.
+    ``short``: by how much its interval covers too seldom: 0 where it is fit, infinite where it
+    never holds.
     """
 
     yes: bool
     no: bool
     numbers: Iterable[float]
-    needed: float = 0.0
+    to_yes: float = 0.0
+    to_no: float = np.inf
     short: float = 0.0
 
 
@@ -51,8 +53,9 @@ def _together(parts: Sequence[Part], *names: str) -> Found:
     columns = zip(*(part.numbers for part in parts), strict=True)
     numbers = {k: [float(v) for v in of] for k, of in zip(names, columns, strict=True)}
     yes, no = all(part.yes for part in parts), any(part.no and not part.short for part in parts)
-    short = max(part.short for part in parts)
-    needed = max((part.needed for part in parts if not (part.yes or part.short)), default=0.0)
+    short, fit = max(part.short for part in parts), [part for part in parts if not part.short]
+    to_yes = max((part.to_yes for part in fit if not part.yes), default=0.0)
+    needed = min([to_yes, *(part.to_no for part in fit)])
     answer = "no" if no else "unfit" if short else "yes" if yes else "open"
     if answer in ("unfit", "open"):
         numbers |= {k: [v] for k, v in (("short", short), ("needed", needed)) if v}
@@ -67,11 +70,16 @@ def _enough(values: Any, given: Given, what: str) -> Array:
     return found
 
 
-def _short(d: Array, given: Given, reading: Given, level: float) -> float:
+def _short(
+    d: Array, given: Given, reading: Given, level: float, others: float = np.inf
+) -> float:  # fmt: skip
     """Measure by how much a mean's interval covers too seldom, beyond the rule's allowance."""
     if reading["summary"] == "median" or "coverage" not in given:
         return 0.0
-    return float(max(level - given["coverage"] - coverage(d, "mean", level), 0.0))
+    short = level - given["coverage"] - coverage(d, "mean", level, others=others)
+    if abs(short) < 0.018:  # a thousand draws do not tell, by three deviations
+        short = level - given["coverage"] - coverage(d, "mean", level, others=others, draws=10_000)
+    return float(max(short, 0.0))
 
 
 def contrast(e: Evidence, given: Given, reading: Given) -> Found:
@@ -97,8 +105,10 @@ def contrast(e: Evidence, given: Given, reading: Given) -> Found:
         errors = (sides * alpha, alpha, alpha / len(given["pairs"]))
         test, found, wide = (interval(d, summary, 1 - error) for error in errors)
         yes, no = test.low > low and test.high < high, wide.high < low or wide.low > high
-        needed = pairs_to_decide(found, high if found.estimate > 0 and sides == 2 else -margin)
-        parts.append(Part(yes, no, found, needed, _short(d, given, reading, 1 - alpha)))
+        inside = low < found.estimate < high
+        ends = [pairs_to_decide(test if inside else wide, x) for x in (low, high) if np.isfinite(x)]
+        needed = (max(ends), np.inf) if inside else (np.inf, max(ends))
+        parts.append(Part(yes, no, found, *needed, _short(d, given, reading, 1 - alpha)))
     return _together(parts, summary, "low", "high", "systems")
 
 
@@ -110,19 +120,25 @@ def curve(e: Evidence, given: Given, reading: Given) -> Found:
     side, meets the value.
     """
     points = e.drawn(given["figure"], given["model"].upper())
-    level, summary, parts = 1 - given["alpha"] / len(points), reading["summary"], []
+    alpha, summary, parts = given["alpha"], reading["summary"], []
     others, resolution = given.get("poster_systems", np.inf), given["resolution"]
     for n, (value, error) in sorted(points.items()):
         scores = e.scores(given, reading, given["model"], n)
         d = _enough(scores, given, f"systems of {given['model']} {n}")
-        found = interval(d, summary, level)
-        wider = (1 + len(d) / others) ** 0.5
-        low, high = (found.estimate + wider * (x - found.estimate) for x in found[1:3])
-        meets, half = low <= value + error and high >= value - error, (high - low) / 2
-        room = (resolution / half) ** 2 * (1 / len(d) + 1 / others) - 1 / others
-        numbers = (n, found.estimate, low, high, value, error, len(d))
-        short, needed = _short(d, given, reading, level), 1 / room if room > 0 else np.inf
-        parts.append(Part(meets and half <= resolution, not meets, numbers, needed, short))
+        wider, ends = (1 + len(d) / others) ** 0.5, []
+        for share in (alpha, alpha / len(points)):
+            at, *found, _ = interval(d, summary, 1 - share)
+            ends.append([at + wider * (x - at) for x in found])
+        (low, high), (least, most) = ends
+        half, away = (high - low) / 2, max(abs(at - value) - error, 0.0)
+        yes = low <= value + error and high >= value - error and half <= resolution
+        no = least > value + error or most < value - error
+        sizes = len(d), others
+        to_yes = pairs_to_narrow(half, resolution, *sizes) if away <= resolution else np.inf
+        to_no = pairs_to_narrow((most - least) / 2, away, *sizes)
+        short = _short(d, given, reading, 1 - alpha / len(points), others)
+        numbers = (n, at, least, most, value, error, len(d))
+        parts.append(Part(yes, no, numbers, to_yes, to_no, short))
     return _together(parts, "n", summary, "low", "high", "poster", "error", "systems")
 
 
@@ -198,10 +214,16 @@ def accuracy(e: Evidence, given: Given, reading: Given) -> Found:
         free = variance**2 / spread if spread else np.inf  # Welch's degrees of freedom
         errors = (alpha, alpha / len(given["pairs"]))
         half, wide = (stats.t.ppf(1 - x / 2, free) * variance**0.5 for x in errors)
-        found = Interval(mean, mean - half, mean + half, n_b or n_a)
-        yes, no = low < found.low and found.high < high, mean + wide < low or mean - wide > high
-        needed = pairs_to_decide(found, high if mean > 0 and np.isfinite(high) else low)
-        parts.append(Part(yes, no, (k, *found[:3]), needed, max(short_a, short_b)))
+        yes, no = low < mean - half and mean + half < high, mean + wide < low or mean - wide > high
+        # the degrees of freedom grow with the seeds
+        inside, n, more = low < mean < high, n_b or n_a, np.arange(2, 100_000)
+        t = stats.t.ppf(1 - errors[not inside] / 2, free * (more - 1) / max(n - 1, 1))
+        away = min(abs(mean - low), abs(mean - high))
+        enough = more[t * (variance * n / more) ** 0.5 < away]
+        needed = float(enough[0]) if enough.size else np.inf
+        found = (k, mean, mean - half, mean + half)
+        both = (needed, np.inf) if inside else (np.inf, needed)
+        parts.append(Part(yes, no, found, *both, max(short_a, short_b)))
     if not parts:
         raise missing[0]
     numbers, answer = _together(parts, "at", "mean", "low", "high")

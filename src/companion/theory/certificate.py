@@ -26,11 +26,11 @@ from companion.theory import reading as read
 from companion.theory.arithmetic import float_above, floor_log2
 from companion.theory.checks import exact_size
 from companion.theory.exact import Trial, clearest_gap
-from companion.theory.files import write_whole
+from companion.theory.files import no_twins, write_whole
 from companion.theory.linear import linear_teacher
 from companion.theory.network import RNN, Array
 from companion.theory.proving import MAX_BITS, PROOFS, admit, apart, enclosures
-from companion.theory.reading import CertificateError
+from companion.theory.reading import CertificateError as CertificateError
 from companion.theory.theorem1 import state_bound
 from companion.theory.theorem2 import Witness
 
@@ -204,18 +204,13 @@ def recheck(path: str | os.PathLike[str]) -> Certificate:
 def _parsed(data: bytes) -> Any:
     """Parse JSON in which no name is there twice and no whole number is long."""
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(entries := dict(pairs)) < len(pairs):
-            raise CertificateError(f"one of the entries {list(entries)!r:.200} is there twice.")
-        return entries
-
     def integer(text: str) -> int:
         if len(text) > 20:
             raise CertificateError(f"a whole number has {len(text)} digits; at most 20 are read.")
         return int(text)
 
     try:
-        return json.loads(data.decode(), object_pairs_hook=unique, parse_int=integer)
+        return json.loads(data.decode(), object_pairs_hook=no_twins, parse_int=integer)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CertificateError(f"it is not JSON: {error}") from error
 
@@ -230,6 +225,3 @@ def _checked(kind: str, body: Any) -> Certificate:
         return Certificate(kind, PROOFS[kind](body), body)
     except ArithmeticError as error:
         raise CertificateError(f"the numbers are beyond what is computed: {error}") from error
-
-
-__all__ = ["Certificate", "CertificateError", "certify_equivalence", "certify_witness", "recheck"]

@@ -90,10 +90,10 @@ class Tensor:
         return np.frombuffer(self.data, _FLOATS[self.dtype]).reshape(self.shape)
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name in its header stands there twice")
+def no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of JSON, in which no name may stand twice."""
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError(f"one of the names {list(found)!r:.200} is there twice")
     return found
 
 
@@ -112,7 +112,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, str], dict[str
         size = 8 + int.from_bytes(content[:8], "little")
         if not 8 < size <= min(len(content), 100_000_008):
             raise ValueError("its first 8 bytes are no length of a header")
-        header = json.loads(content[8:size], object_pairs_hook=_no_twins)
+        header = json.loads(content[8:size], object_pairs_hook=no_twins)
         metadata = header.pop("__metadata__", {})
         if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("its metadata are not texts")

@@ -17,7 +17,7 @@ from jaxtyping import Shaped
 
 from companion.theory.arithmetic import floats, fractions, invertible, product, solve
 from companion.theory.checks import whole_number
-from companion.theory.network import RNN, Array, simulate
+from companion.theory.network import RNN, Array, recurrent, simulate
 from companion.theory.theorem2 import NoClaimError, Witness
 
 _TRIES = 8  # draws of B and F; one is enough but for a set of measure zero
@@ -35,11 +35,9 @@ def linear_teacher(W: Shaped[Array, "n n"]) -> RNN:
     >>> simulate(linear_teacher(np.array([[0.5]])), np.eye(3, 1, dtype=int)).ravel().tolist()
     [Fraction(1, 1), Fraction(1, 2), Fraction(1, 4)]
     """
-    W = np.asarray(W)
-    if W.ndim != 2 or W.shape[0] != W.shape[1] or not len(W):
-        raise ValueError(f"W has shape {W.shape}; it must be square, of at least one row.")
+    W = recurrent(fractions(W))
     eye, zero = np.eye(len(W), dtype=int), np.zeros(len(W), dtype=int)
-    return RNN(fractions(W), eye, zero, eye, zero, "identity")
+    return RNN(W, eye, zero, eye, zero, "identity")
 
 
 def krylov_matrix(

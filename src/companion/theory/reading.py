@@ -74,9 +74,8 @@ def such(passes: Callable[[Any], bool], allowed: str) -> Reader:
 
 def one_of(*allowed: str | int) -> Reader:
     """Make a reader of certain texts or numbers."""
-    known = {(type(one), one) for one in allowed}
     return such(
-        lambda v: isinstance(v, str | int) and (type(v), v) in known,
+        lambda v: any((type(v), v) == (type(one), one) for one in allowed),
         " or ".join(map(repr, allowed)),
     )
 

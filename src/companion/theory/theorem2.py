@@ -23,7 +23,7 @@ from companion.theory.arithmetic import (
     invertible,
     product,
 )
-from companion.theory.checks import exact_size
+from companion.theory.checks import exact_size, whole_number
 from companion.theory.network import ACTIVATIONS, RNN, Array, simulate
 
 
@@ -69,8 +69,7 @@ def memoryless_teacher(n: int, activation: str = "relu", dtype: type | str = np.
     >>> simulate(memoryless_teacher(2), [[1.0, -1.0], [-2.0, 3.0]]).tolist()
     [[1.0, 0.0], [0.0, 3.0]]
     """
-    if n < 1:
-        raise ValueError(f"n is {n}; it must be at least 1.")
+    n = whole_number("n", n, least=1)
     # Integers take the dtype of W, and no rounding can reach 0 and 1.
     eye, zero, W = np.eye(n, dtype=int), np.zeros(n, dtype=int), np.zeros((n, n), dtype=dtype)
     return RNN(W, eye, zero, eye, zero, activation)
@@ -160,7 +159,8 @@ def find_witness(student: RNN, input_bound: float | Fraction) -> Witness:
             f"a difference only below 2n = {2 * student.m}, and unitary_equivalent attains 2n."
         )
     theta = student.astype(object)
-    if (found := _refute(theta, _power_of_two(bound))) is None:
+    # of powers of two, here and below, points are built that have few bits
+    if (found := _refute(theta, Fraction(2) ** floor_log2(bound))) is None:
         raise AssertionError("no witness although N < 2n and U is invertible; please report this.")
     return _witness(student, theta, found)
 
@@ -177,11 +177,6 @@ def check_student(student: RNN) -> None:
             "the recurrent matrix W is singular; the converse needs an invertible one (with a "
             "singular one n states are enough: W = 0 is the teacher itself)."
         )
-
-
-def _power_of_two(q: Fraction) -> Fraction:
-    """Round q > 0 down to a power of two: points built on it have few bits."""
-    return Fraction(2) ** floor_log2(q)
 
 
 class _Failure(NamedTuple):
@@ -230,7 +225,8 @@ def _kink_test(theta: RNN, s: Array, radius: Fraction) -> _Failure | None:
         at_p = product(theta.F, p) + g
         # The units left out have their kink on xᵢ = 0 itself: p is generic.
         near = [j for j in range(theta.n) if theta.F[j, i] and at_p[j]]
-        delta = _power_of_two(min([abs(at_p[j] / theta.F[j, i]) / 2 for j in near] + [radius]))
+        reach = [abs(at_p[j] / theta.F[j, i]) / 2 for j in near]
+        delta = Fraction(2) ** floor_log2(min([*reach, radius]))
         deltas.append(delta)
         for t in (-delta, zero, delta, -radius, radius):
             p[i] = t
@@ -271,8 +267,7 @@ def _generic_start(theta: RNN, radius: Fraction) -> Shaped[Array, " n"]:
         # Move x within the region where no unit changes its activity, and keep the signs.
         reach = [abs(z[j]) / abs(row).sum() for j, row in enumerate(F) if row.any()]
         reach += [min(abs(v), radius - abs(v)) for v in x]
-        room = _power_of_two(min(reach) / 2)
-        x = _generic_point(moving, rest, x, room)
+        x = _generic_point(moving, rest, x, Fraction(2) ** floor_log2(min(reach) / 2))
     return x
 
 

@@ -4,32 +4,15 @@
 faster.
 """
 
-from companion.training.engines import available
-from companion.training.loop import fit
-from companion.training.result import Fit
-from companion.training.students import (
-    Options,
-    Sequences,
-    Student,
-    as_rnn,
-    assemble,
-    blocks,
-    draw_batches,
-    initial_theta,
-    is_lost,
-)
-
-__all__ = [
-    "Fit",
-    "Options",
-    "Sequences",
-    "Student",
-    "as_rnn",
-    "assemble",
-    "available",
-    "blocks",
-    "draw_batches",
-    "fit",
-    "initial_theta",
-    "is_lost",
-]
+from companion.training.engines import available as available
+from companion.training.loop import fit as fit
+from companion.training.result import Fit as Fit
+from companion.training.students import Options as Options
+from companion.training.students import Sequences as Sequences
+from companion.training.students import Student as Student
+from companion.training.students import as_rnn as as_rnn
+from companion.training.students import assemble as assemble
+from companion.training.students import blocks as blocks
+from companion.training.students import draw_batches as draw_batches
+from companion.training.students import initial_theta as initial_theta
+from companion.training.students import is_lost as is_lost

@@ -61,25 +61,21 @@ def outputs(
     return torch.stack(y, 2)
 
 
-def judge(estimate: Answers, y: Answers, kind: Loss) -> tuple[Each, Each]:
+def losses(
+    theta: Thetas, x: Inputs, y: Answers, gates: int, kind: Loss = "mean-square",
+    states: list[Tensor] | None = None,
+) -> tuple[Each, Each]:  # fmt: skip
     """Measure each student's loss, and what it is judged by: that, or its share of wrong answers.
 
     An answer is wrong where the largest output is not the right one, or one is not finite.
     """
+    estimate = outputs(theta, x, y.shape[-1], gates, kind == "cross-entropy", states)
     if kind == "mean-square":
         loss = (estimate - y).square().mean((1, 2, 3))
         return loss, loss
     loss = -(y * torch.log_softmax(estimate, -1)).sum(-1).mean((1, 2))
     right = (estimate.argmax(-1) == y.argmax(-1)) & estimate.isfinite().all(-1)
     return loss, (~right).to(estimate.dtype).mean((1, 2))
-
-
-def losses(
-    theta: Thetas, x: Inputs, y: Answers, gates: int, kind: Loss = "mean-square",
-    states: list[Tensor] | None = None,
-) -> tuple[Each, Each]:  # fmt: skip
-    """Measure the `outputs` of each student as `judge` does."""
-    return judge(outputs(theta, x, y.shape[-1], gates, kind == "cross-entropy", states), y, kind)
 
 
 def gradients(
@@ -166,15 +162,6 @@ class Reference:
         """Project W after an update; engines that mix models replace this."""
         return project(theta, self.group.students[0].model, n)
 
-    def descent(
-        self, mean: Tensor, square: Tensor, g: Tensor, alpha: float, epsilon: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the optimiser's moments after a gradient, and what it takes from Θ."""
-        beta_1, beta_2 = self.group.options.decay
-        mean = beta_1 * mean + (1 - beta_1) * g
-        square = beta_2 * square + (1 - beta_2) * g * g
-        return mean, square, self.rate * alpha * mean / (square.sqrt() + epsilon)
-
     def update(self, now: Now, index: Any, alpha: Any, epsilon: Any) -> tuple[Now, Each]:
         """Make one update on the sequences of ``index``; the state after it, and each loss.
 
@@ -194,7 +181,10 @@ class Reference:
         going = (diverged < 0)[:, None, None]
         if options.clip is not None:
             g = g * (options.clip / norm).clamp(max=1)
-        new_mean, new_square, step = self.descent(mean, square, g, alpha, epsilon)
+        beta_1, beta_2 = options.decay
+        new_mean = beta_1 * mean + (1 - beta_1) * g
+        new_square = beta_2 * square + (1 - beta_2) * g * g
+        step = self.rate * alpha * new_mean / (new_square.sqrt() + epsilon)
         moved = theta - step
         if self.rotates:
             rotated = theta[:, :n, :n] @ torch.matrix_exp(-step[:, :n, :n])

@@ -41,17 +41,9 @@ REGISTERS = 32 if _HOST.get("avx512f") else 8  # in vectors of 16 lanes
 class LanesType(types.Type):
     """The numba type of a vector."""
 
-    def __init__(self) -> None:
-        super().__init__(name="Lanes")
 
-
-LANES_TYPE = LanesType()
-
-
-@register_model(LanesType)
-class _LanesModel(models.PrimitiveModel):
-    def __init__(self, dmm: Any, fe_type: Any) -> None:
-        super().__init__(dmm, fe_type, VECTOR)
+LANES_TYPE = LanesType("Lanes")
+register_model(LanesType)(functools.partial(models.PrimitiveModel, be_type=VECTOR))
 
 
 def macro(emit: Callable[..., Any], returns: Any = LANES_TYPE) -> Callable[..., Any]:
