@@ -203,7 +203,7 @@ def planted(
         ("yes", {}, "reproduced", ""),
         ("no", {}, "contradicted", ""),
         ("open", {}, "undecided", "about 400 systems would decide"),
-        ("unfit", {}, "undecided", "one size's interval covers too seldom, by 1.2 points"),
+        ("unfit", {}, "undecided", "one size's interval covers 1.2 points less than allowed"),
         ("yes", {"summary": "open"}, "reproduced", ""),
         ("yes", {"summary": "unfit"}, "reproduced", ""),
         (

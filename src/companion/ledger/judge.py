@@ -282,7 +282,7 @@ def read(e: Evidence, claim: Claim) -> Finding:
     if against:
         verdict, why = "depends on", "; ".join(against)
     elif found == "unfit":
-        why = f"one size's interval covers too seldom, by {100 * numbers['short'][0]:.1f} points"
+        why = f"one size's interval covers {100 * numbers['short'][0]:.1f} points less than allowed"
         never = numbers.get("needed") == [np.inf]
         why += ", and at another no number of systems would decide" if never else ""
     elif found == "open":
