@@ -97,7 +97,7 @@ def test_the_keyboards_place_is_seen(reader: Reader, name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in OWN if n.startswith("notebooks/")])
 def test_no_picture_has_a_white_ground_in_the_dark(browser: Browser, name: str) -> None:
-    tall = {"width": 1280, "height": 2000}  # a picture that fits needs no scrolling while it is taken
+    tall = {"width": 1280, "height": 2000}  # no picture that fits is scrolled while it is taken
     context = browser.new_context(**SCREEN | {"color_scheme": "dark", "viewport": tall})
     reader = Reader(context.new_page(), SITE.as_uri() + "/")
     reader.open(name)  # whole: while scripts still put figures in, pictures move under the camera
