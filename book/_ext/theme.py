@@ -25,9 +25,6 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx_proof.nodes import proof_node
 from sphinxcontrib.katex import KaTeXServer
 
-# A font is loaded once a text asks for it: after the first lines are there, which would then move.
-FONTS = 'for (const font of ["1em KaTeX_Main", "italic 1em KaTeX_Math"]) document.fonts.load(font);'
-
 
 class FoldBehind(SphinxPostTransform):
     """Put the folded code of a cell behind what it shows."""
@@ -122,7 +119,6 @@ def setup(app: Sphinx) -> None:
     app.add_config_value("moved_pages", {}, "html")
     app.add_node(proof_node, override=True, html=(open_proof, close_proof))
     app.add_post_transform(FoldBehind)
-    app.add_js_file(None, body=FONTS, priority=100)
     app.add_js_file("companion.js", loading_method="defer")
     app.connect("config-inited", link_repository)
     app.connect("html-page-context", describe)
