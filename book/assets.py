@@ -67,7 +67,7 @@ PACKAGES = {
         RUNTIME,
     ),
 }
-# Fonts that come with the style, so that no line moves later.
+# Fonts that come with the style; `html_js_files` asks for them at once. So no line moves later.
 INLINED = ("fonts/KaTeX_Main-Regular.woff2", "fonts/KaTeX_Math-Italic.woff2")
 
 RELEASE = "https://cdn.jsdelivr.net/pyodide/v0.27.7/full/"
